@@ -1,0 +1,199 @@
+"""GPUs by name: what a product can do at best, each number with its source, one TOML file a GPU.
+
+Peaks are dense. Vendors' sheets often print the rate with 2:4 structured sparsity, twice as high;
+it is never kept here. A new GPU is a new file in ``data/gpus``, or any ``.toml`` of the user's own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from dataclasses import field
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic.dataclasses import dataclass
+
+from asymsim.errors import InputError, UnknownNameError
+
+PEAK_DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4")
+
+_DATA = Path(__file__).parent / "data" / "gpus"
+_Number = TypeVar("_Number", int, float)
+
+
+# InputError is no ValueError, so pydantic lets it pass as it is: one line instead of its report.
+def _positive(value: _Number, info: ValidationInfo, key: str = "") -> _Number:
+    if not 0 < value < math.inf:
+        raise InputError(f"{info.field_name}{key}", value, "must be a finite number above 0")
+    return value
+
+
+def _peaks(value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+    for dtype, flops_per_s in value.items():
+        if dtype not in PEAK_DTYPES:
+            raise UnknownNameError("peak_flops_per_s", dtype, PEAK_DTYPES)
+        _positive(flops_per_s, info, f".{dtype}")
+    if "fp32" not in value:
+        raise InputError("peak_flops_per_s", sorted(value), "must hold fp32, the vector peak of every GPU")
+    return value
+
+
+def _snake(value: str, info: ValidationInfo) -> str:
+    if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", value):
+        raise InputError(str(info.field_name), value, "must be lower snake case, such as h100_sxm")
+    return value
+
+
+_Count = Annotated[int, AfterValidator(_positive)]
+_Quantity = Annotated[float, AfterValidator(_positive)]
+_Name = Annotated[str, AfterValidator(_snake)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+class Gpu:
+    """One GPU product; in a machine of several, one of them.
+
+    Attributes
+    ----------
+    name, aliases : str, tuple of str
+        Lower snake case; the name that CUDA or ROCm reports is among the aliases.
+    vendor, architecture : str
+        Such as ``nvidia`` and ``hopper``; efficiency is carried over within an architecture.
+    peak_flops_per_s : dict of str to float
+        Dense peak in FLOP/s for each of ``PEAK_DTYPES`` that the hardware has: ``fp32`` on the
+        vector units, all others on the tensor (matrix) cores, with fp32 (int32) accumulation.
+    bandwidth_bytes_per_s : float
+        Peak of the device memory, bytes/s.
+    capacity_bytes : int
+        Device memory that the driver reports: less than the nominal size where ECC keeps a part.
+    l2_bytes, sm_count : int
+        L2 cache of the whole GPU, bytes; streaming multiprocessors, or AMD's compute units.
+    link, link_bytes_per_s : str, float
+        What joins it to its peers (``NVLink 4``); to all of them together, one direction, bytes/s.
+    tdp_w : float
+        Board or module power limit, W.
+    price_usd_per_hour : float, optional
+        Rent of one GPU, US dollars an hour; none ships, for want of an honest source.
+    sources : dict of str to str
+        Where each number comes from, by the name of its field.
+
+    Raises
+    ------
+    InputError
+        If a number is not finite and above 0, a name is not snake case, or a dtype is unknown.
+    pydantic.ValidationError
+        If a field is missing, unknown or of the wrong type; `gpu` makes an InputError of it.
+    """
+
+    name: _Name
+    # Strict types would refuse the lists that TOML has.
+    aliases: Annotated[tuple[_Name, ...], Field(strict=False)] = ()
+    vendor: str
+    architecture: str
+    # Dictionaries have no hash; the rest tells GPUs apart well enough for one.
+    peak_flops_per_s: Annotated[dict[str, float], AfterValidator(_peaks)] = field(hash=False)
+    bandwidth_bytes_per_s: _Quantity
+    capacity_bytes: _Count
+    l2_bytes: _Count
+    sm_count: _Count
+    link: str
+    link_bytes_per_s: _Quantity
+    tdp_w: _Quantity
+    price_usd_per_hour: _Quantity | None = None
+    sources: dict[str, str] = field(default_factory=dict, hash=False)
+
+
+_FIELDS = tuple(Gpu.__dataclass_fields__)
+_TEXT_FIELDS = ("name", "aliases", "vendor", "architecture", "link", "sources")
+NUMERIC_FIELDS = tuple(name for name in _FIELDS if name not in _TEXT_FIELDS)
+
+
+def gpu(name: str) -> Gpu:
+    """Find a GPU by its name.
+
+    Parameters
+    ----------
+    name : str
+        A canonical name, an alias, or the beginning of one canonical name alone (``h200`` for
+        ``h200_sxm``), whatever the case, with spaces, hyphens or underscores; or the path of a TOML
+        file of the form of those in ``data/gpus``, told by its ``.toml`` or by a slash.
+
+    Returns
+    -------
+    Gpu
+        Catalogue entries are read once; a user's file is read anew each time.
+
+    Raises
+    ------
+    UnknownNameError
+        If no GPU has this name.
+    InputError
+        If the name fits several GPUs, or the file cannot be read, is no TOML, lacks or misspells a
+        field, has a value of the wrong type or range, or a number without a source.
+    """
+    if name.lower().endswith(".toml") or "/" in name:
+        return _read(Path(name))
+    wanted = re.sub(r"[\s_-]+", "_", name.strip()).lower()
+    catalogue = _catalogue()
+    if wanted in catalogue:
+        return catalogue[wanted]
+    begun = [known for known in gpu_names() if known.startswith(wanted + "_")]
+    if not begun:
+        raise UnknownNameError("gpu", name, gpu_names())
+    if len(begun) > 1:
+        raise InputError("gpu", name, f"ambiguous, say which: {', '.join(begun)}")
+    return catalogue[begun[0]]
+
+
+def gpu_names() -> list[str]:
+    """Give the canonical names of the catalogue, sorted."""
+    return sorted(path.stem for path in _DATA.glob("*.toml"))
+
+
+@lru_cache(maxsize=1)
+def _catalogue() -> dict[str, Gpu]:
+    """Every GPU of the catalogue under its name and each alias."""
+    gpus = [_read(path) for path in sorted(_DATA.glob("*.toml"))]
+    return {name: entry for entry in gpus for name in (entry.name, *entry.aliases)}
+
+
+def _read(path: Path) -> Gpu:
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise InputError("gpu", str(path), f"cannot read {path.name!r} ({error.strerror}); give a TOML file") from None
+    # Not UTF-8, a NUL in the path and TOMLDecodeError are all ValueErrors.
+    except (ValueError, RecursionError) as error:
+        raise InputError("gpu", str(path), f"{path.name!r} is no valid TOML: {error}") from None
+    try:
+        return _entry(table)
+    except InputError as error:
+        raise InputError(error.field, error.value, f"{error.remedy} (in {str(path)!r})") from None
+
+
+def _entry(table: dict[str, Any]) -> Gpu:
+    _check_keys("field", table)
+    try:
+        entry = Gpu(**table)
+    except ValidationError as report:
+        first = report.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise InputError(where, None, "is missing; add it, and its source if it is a number") from None
+        raise InputError(where, first["input"], first["msg"][0].lower() + first["msg"][1:]) from None
+    _check_keys("sources", entry.sources)
+    for key in NUMERIC_FIELDS:
+        if getattr(entry, key) is not None and not entry.sources.get(key, "").strip():
+            raise InputError(key, getattr(entry, key), "has no source; name one in the table [sources]")
+    return entry
+
+
+def _check_keys(table_name: str, table: dict[str, Any]) -> None:
+    for key in table:
+        if key not in _FIELDS:
+            raise UnknownNameError(table_name, key, _FIELDS)

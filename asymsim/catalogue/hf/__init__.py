@@ -1,0 +1,1 @@
+"""Adapters from Hugging Face ``config.json`` files to ``VlmModel``, one ``model_type`` a file."""

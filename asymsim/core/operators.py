@@ -1,0 +1,289 @@
+"""Fills the operator table of one scenario: encoder, projector, selection, prefill, all decode steps."""
+
+from __future__ import annotations
+
+from asymsim.core.attention import chunk_position_sum, prefill_pairs
+from asymsim.core.jit import kernel
+from asymsim.core.layout import (
+    ATTEND,
+    ATTENTION,
+    BY_COLUMNS,
+    BY_HEADS,
+    DECODE,
+    EMBED,
+    FIRST_STEP_FLOPS,
+    FIRST_STEP_TORCH_FLOPS,
+    HEAD,
+    KV_FINAL_BYTES,
+    KV_PAGED_BYTES,
+    KV_PREFILL_BYTES,
+    NEAREST,
+    PATCH_EMBEDDING,
+    PREFILL,
+    PROJECT,
+    PROJECTOR,
+    REPLICATED,
+    RESAMPLE,
+    UNLIMITED,
+    VISION,
+    Array,
+    Load,
+    ModelArrays,
+    Precision,
+    ScheduleArrays,
+    Workspace,
+)
+from asymsim.core.rows import SOFTMAX_FLOPS, put, put_attention, put_dense, put_elementwise, put_linear
+from asymsim.core.schedule import capped_growth_sum, growth, round_share, run_language_model, run_tower
+from asymsim.core.selection import put_selection
+
+# Tokens per KV block of a paged cache; the default of vLLM (CacheConfig.block_size).
+KV_BLOCK_TOKENS = 16
+
+
+@kernel
+def build(
+    model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, work: Workspace
+) -> int:
+    """Fill ``work`` for one scenario and return the number of operator rows."""
+    work.totals[:] = 0
+    left = run_tower(schedule, load, model.extra_tokens, work.tower_counts)
+    run_language_model(schedule, model, load, left, work.lm_counts, work.end)
+    at = put_tower(model, schedule, load, precision, work, 0)
+    at = put_projector(model, load, left, precision, work, at)
+    at = put_prefill(model, schedule, load, precision, work, at)
+    at = put_decode(model, schedule, load, precision, work, at)
+    return put_selection(model, schedule, load, precision, work, at)
+
+
+@kernel
+def put_tower(
+    model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, work: Workspace, at: int
+) -> int:
+    """Patch embedding and encoder layers."""
+    sequences = load.images * load.sequences * load.batch_size
+    if sequences == 0:
+        return at
+    rows = work.operators
+    at = put_linear(
+        rows, at, PATCH_EMBEDDING, VISION, 0, 1, 1, load.images * load.patches * load.batch_size,
+        model.tower_hidden_size, model.patch_inputs, REPLICATED, precision,
+    )
+    for segment in range(len(schedule.tower_starts) - 1):
+        start, stop = schedule.tower_starts[segment], schedule.tower_starts[segment + 1]
+        tokens = model.extra_tokens + work.tower_counts[segment, 1]
+        mlp_tokens = model.extra_tokens + work.tower_counts[segment, 2]
+        for index in range(len(model.tower_kinds)):
+            layers = model.tower_prefix[stop, index] - model.tower_prefix[start, index]
+            if layers == 0:
+                continue
+            kind = model.tower_kinds[index]
+            if kind["window_tokens"] > 0:
+                pairs = load.images * load.batch_size * load.window_pairs
+                if tokens < load.sequence_tokens:
+                    pairs = pairs * tokens // load.sequence_tokens * tokens // load.sequence_tokens
+            else:
+                pairs = sequences * tokens * tokens
+            at = put_dense(
+                rows, at, kind, VISION, start, layers, layers, sequences * tokens, sequences * tokens,
+                sequences * mlp_tokens, precision,
+            )
+            at = put_attention(
+                rows, at, kind, VISION, start, layers, sequences, tokens, tokens, pairs, pairs,
+                schedule.tower_unfused[segment], precision,
+            )
+    return at
+
+
+@kernel
+def put_projector(
+    model: ModelArrays, load: Load, tower_left: int, precision: Precision, work: Workspace, at: int
+) -> int:
+    """Linear layers between encoder and language model, and a resampler's attention."""
+    tokens = load.images * load.projector_tokens
+    if work.end[1] < load.visual_tokens:
+        tokens = min(tokens, work.end[1])
+    tokens *= load.batch_size
+    sequences = load.images * load.sequences * load.batch_size
+    keys = model.extra_tokens + tower_left
+    rows = work.operators
+    for index in range(len(model.linears)):
+        linear = model.linears[index]
+        passing = sequences * keys if linear[0] == 1 else tokens
+        at = put_linear(
+            rows, at, PROJECT, PROJECTOR, index, 1, 1, passing, linear[2], linear[1], REPLICATED, precision
+        )
+    if model.resampler_heads > 0 and tokens * keys > 0:
+        heads, size, bits = model.resampler_heads, model.resampler_head_size, precision.activation_bits
+        put(rows, at, RESAMPLE, ATTENTION, PROJECTOR, 0, 1, 1, tokens // max(1, sequences), keys, size)
+        row = rows[at]
+        row["groups"] = sequences * heads
+        row["split"] = BY_HEADS
+        row["flops"] = 4 * tokens * keys * heads * size
+        row["torch_flops"] = row["flops"]
+        row["elementwise_flops"] = SOFTMAX_FLOPS * tokens * keys * heads
+        row["read_bytes"] = tokens * heads * size * bits // 8
+        row["write_bytes"] = row["read_bytes"]
+        row["kv_read_bytes"] = sequences * keys * 2 * heads * size * bits // 8
+        at += 1
+    return at
+
+
+@kernel
+def put_prefill(
+    model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, work: Workspace, at: int
+) -> int:
+    """Embedding, language-model layers over the prompt, and the head at the last position."""
+    rows, batch = work.operators, load.batch_size
+    entering = work.lm_counts[0, 1] * model.visual_in_sequence + work.lm_counts[0, 2]
+    width_bytes = entering * batch * model.hidden_size * precision.activation_bits // 8
+    at = put_elementwise(rows, at, EMBED, PREFILL, 0, 1, 1, width_bytes, width_bytes, 0)
+    for segment in range(len(schedule.lm_starts) - 1):
+        start, stop = schedule.lm_starts[segment], schedule.lm_starts[segment + 1]
+        visual, text = work.lm_counts[segment, 1], work.lm_counts[segment, 2]
+        tokens = text + visual * model.visual_in_sequence
+        for index in range(len(model.lm_kinds)):
+            layers = model.lm_prefix[stop, index] - model.lm_prefix[start, index]
+            if layers == 0:
+                continue
+            kind = model.lm_kinds[index]
+            keys = visual if kind["cross"] else tokens
+            if kind["cross"]:
+                pairs = tokens * visual
+            else:
+                pairs = prefill_pairs(
+                    model.mask, tokens, visual, load.images, kind["window_tokens"], kind["chunk_tokens"]
+                )
+            at = put_dense(
+                rows, at, kind, PREFILL, start, layers, layers, tokens * batch, keys * batch, tokens * batch, precision
+            )
+            at = put_attention(
+                rows, at, kind, PREFILL, start, layers, batch, tokens, keys, pairs * batch, tokens * keys * batch,
+                schedule.lm_unfused[segment], precision,
+            )
+    return put_linear(
+        rows, at, HEAD, PREFILL, len(model.lm_prefix) - 1, 1, 1, batch, model.vocab_size, model.hidden_size,
+        BY_COLUMNS, precision,
+    )
+
+
+@kernel
+def put_decode(
+    model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, work: Workspace, at: int
+) -> int:
+    """All output tokens after the first: the dense part once a kind, attention once a segment and kind."""
+    rows, batch, totals = work.operators, load.batch_size, work.totals
+    steps = load.output_tokens - 1
+    first = at
+    counted = max(steps, 1)
+    all_layers = len(model.lm_prefix) - 1
+    for index in range(len(model.lm_kinds)):
+        layers = model.lm_prefix[all_layers, index]
+        at = put_dense(
+            rows, at, model.lm_kinds[index], DECODE, 0, layers, layers * counted, batch, 0, batch, precision
+        )
+    at = put_linear(
+        rows, at, HEAD, DECODE, all_layers, 1, counted, batch, model.vocab_size, model.hidden_size, BY_COLUMNS, precision
+    )
+    width_bytes = batch * model.hidden_size * precision.activation_bits // 8
+    at = put_elementwise(rows, at, EMBED, DECODE, 0, 1, counted, width_bytes, width_bytes, 0)
+    for index in range(first, at):
+        totals[FIRST_STEP_FLOPS] += rows[index]["flops"] // counted
+        totals[FIRST_STEP_TORCH_FLOPS] += rows[index]["torch_flops"] // counted
+    if steps == 0:
+        at = first
+    for segment in range(len(schedule.lm_starts) - 1):
+        for index in range(len(model.lm_kinds)):
+            at = put_decode_attention(model, schedule, load, precision, work, segment, index, at)
+    return at
+
+
+@kernel
+def put_decode_attention(
+    model: ModelArrays,
+    schedule: ScheduleArrays,
+    load: Load,
+    precision: Precision,
+    work: Workspace,
+    segment: int,
+    index: int,
+    at: int,
+) -> int:
+    """Attention of one segment and kind over its growing or evicted cache, summed over all steps.
+
+    A step attends to the cache and its own token. ``whole`` heads keep every entry, the others the
+    policy's budget; a window or chunk limits both.
+    """
+    start, stop = schedule.lm_starts[segment], schedule.lm_starts[segment + 1]
+    layers = model.lm_prefix[stop, index] - model.lm_prefix[start, index]
+    if layers == 0:
+        return at
+    kind, batch, totals = model.lm_kinds[index], load.batch_size, work.totals
+    steps = load.output_tokens - 1
+    visual, text = work.lm_counts[segment, 1], work.lm_counts[segment, 2]
+    kv_heads, size = kind["kv_heads"], kind["head_size"]
+    entry_bytes = 2 * size * precision.kv_bits // 8 * layers * batch
+    if kind["cross"]:
+        attended, first, kept, final = steps * visual * kv_heads, visual * kv_heads, visual * kv_heads, visual * kv_heads
+        paged = kept
+    else:
+        tokens = text + visual * model.visual_in_sequence
+        rule = schedule.kv_rule[segment]
+        budget = rule["num"] * tokens // rule["den"] + rule["plus"]
+        held = min(tokens, budget)
+        free, retain_num, retain_den = UNLIMITED, 1, 1
+        if schedule.threshold >= 0:
+            free, retain_num, retain_den = max(0, schedule.threshold - text), schedule.retain_num, schedule.retain_den
+        whole = round_share(schedule.full_head_num, schedule.full_head_den, kv_heads, NEAREST)
+        limit = UNLIMITED
+        if kind["window_tokens"] > 0:
+            limit = kind["window_tokens"] - 1
+        elif kind["chunk_tokens"] > 0:
+            limit = kind["chunk_tokens"]
+        attended, first, kept, final, paged = 0, 0, 0, 0, 0
+        for part in range(2):
+            heads = whole if part == 0 else kv_heads - whole
+            if heads == 0:
+                continue
+            base = tokens if part == 0 else held
+            some, num, den = free, retain_num, retain_den
+            if part == 1 and schedule.hold:
+                some, num, den = min(free, max(0, budget - held)), 0, 1
+            if kind["chunk_tokens"] > 0 and base == tokens:
+                seen = chunk_position_sum(tokens + steps, kind["chunk_tokens"]) - chunk_position_sum(
+                    tokens, kind["chunk_tokens"]
+                )
+                seen_first = tokens % kind["chunk_tokens"] + 1
+            else:
+                seen = capped_growth_sum(base, limit, steps, some, num, den) + steps
+                seen_first = min(base, limit) + 1
+            last = min(base + growth(steps, some, num, den), limit)
+            attended += heads * seen
+            first += heads * seen_first
+            kept += heads * min(base, limit)
+            final += heads * last
+            paged += heads * (-(-last // KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS)
+    totals[KV_PREFILL_BYTES] += kept * entry_bytes
+    totals[KV_FINAL_BYTES] += final * entry_bytes
+    totals[KV_PAGED_BYTES] += paged * entry_bytes
+    work.kv[segment, index, 0] = kept // kv_heads
+    work.kv[segment, index, 1] = final // kv_heads
+    flops = 4 * (kind["heads"] // kv_heads) * size * layers * batch
+    totals[FIRST_STEP_FLOPS] += first * flops
+    totals[FIRST_STEP_TORCH_FLOPS] += first * flops
+    if steps == 0 or attended == 0:
+        return at
+    count = layers * steps
+    put(work.operators, at, ATTEND, ATTENTION, DECODE, start, layers, count, 1, attended // (kv_heads * steps), size)
+    row = work.operators[at]
+    row["groups"] = batch * kind["heads"]
+    row["split"] = BY_HEADS
+    row["flops"] = attended * flops
+    row["torch_flops"] = row["flops"]
+    row["elementwise_flops"] = SOFTMAX_FLOPS * attended * (kind["heads"] // kv_heads) * layers * batch
+    row["read_bytes"] = batch * kind["heads"] * size * precision.activation_bits // 8 * count
+    row["write_bytes"] = row["read_bytes"]
+    row["kv_read_bytes"] = attended * entry_bytes
+    if not kind["cross"]:
+        row["kv_write_bytes"] = steps * kv_heads * entry_bytes
+    return at + 1

@@ -1,0 +1,172 @@
+"""Runs a schedule's rules for given token counts: the tokens in each segment of layers."""
+
+from __future__ import annotations
+
+from asymsim.core.jit import kernel
+from asymsim.core.layout import (
+    CEIL,
+    ENCODER,
+    ENCODER_END,
+    ENCODER_MLP,
+    LM,
+    NEAREST,
+    PRESENT,
+    TEXT,
+    Array,
+    Load,
+    ModelArrays,
+    ScheduleArrays,
+)
+
+
+@kernel
+def round_share(num: int, den: int, reference: int, rounding: int) -> int:
+    """``num / den * reference`` as an integer; nearest rounds halves to even, as Python and torch do."""
+    product = num * reference
+    whole = product // den
+    rest = product - whole * den
+    if rounding == CEIL and rest > 0:
+        whole += 1
+    elif rounding == NEAREST and (2 * rest > den or (2 * rest == den and whole % 2 == 1)):
+        whole += 1
+    return whole
+
+
+@kernel
+def apply_step(step: Array, original: int, present: int) -> tuple[int, int]:
+    """Tokens kept of ``present``, and tokens made of the dropped ones."""
+    reference = present if step["of"] == PRESENT else original
+    kept = round_share(step["num"], step["den"], reference, step["rounding"]) + step["plus"]
+    lowest = -((-step["at_least_num"] * present) // step["at_least_den"])
+    kept = min(max(kept, lowest, 0), present)
+    dropped = present - kept
+    merged = 0
+    if step["recycle_den"] > 0 and dropped > 0:
+        pool = step["recycle_num"] * dropped // step["recycle_den"] + step["recycle_plus"]
+        merged = min(pool // step["recycle_divisor"] + step["recycle_extra"], dropped)
+    return kept, merged
+
+
+@kernel
+def run_tower(schedule: ScheduleArrays, load: Load, extra: int, counts: Array) -> int:
+    """Fill tokens per encoder segment and return what is left per sequence at the encoder's end.
+
+    ``counts`` (segments, 4): patches before the segment's first step, then those that enter its
+    attention and its MLP, then the tokens merged. Extra tokens are not counted.
+    """
+    original = load.sequence_tokens - extra if load.sequences > 0 else 0
+    present = original
+    for segment in range(len(schedule.tower_starts) - 1):
+        counts[segment, 0] = present
+        counts[segment, 3] = 0
+        for index in range(len(schedule.steps)):
+            step = schedule.steps[index]
+            if step["stage"] == ENCODER and step["segment"] == segment:
+                kept, merged = apply_step(step, original, present)
+                present = kept + merged
+                counts[segment, 3] += merged
+        counts[segment, 1] = present
+        for index in range(len(schedule.steps)):
+            step = schedule.steps[index]
+            if step["stage"] == ENCODER_MLP and step["segment"] == segment:
+                kept, merged = apply_step(step, original, present)
+                present = kept + merged
+                counts[segment, 3] += merged
+        counts[segment, 2] = present
+    return present
+
+
+@kernel
+def run_language_model(
+    schedule: ScheduleArrays, model: ModelArrays, load: Load, tower_left: int, counts: Array, end: Array
+) -> None:
+    """Fill visual and text tokens per language-model segment.
+
+    ``counts`` (segments, 4): visual tokens before the segment's steps, visual and text tokens that
+    enter it, tokens merged. ``end`` (3): visual tokens at the encoder's end before and after its
+    steps, and tokens merged there.
+    """
+    original = load.visual_tokens
+    present = original
+    per_sequence = load.sequence_tokens - model.extra_tokens
+    if load.sequences > 0 and tower_left < per_sequence:
+        present = original * tower_left // per_sequence
+    end[0] = present
+    end[2] = 0
+    for index in range(len(schedule.steps)):
+        step = schedule.steps[index]
+        if step["stage"] == ENCODER_END:
+            kept, merged = apply_step(step, original, present)
+            present = kept + merged
+            end[2] += merged
+    end[1] = present
+    text = load.text_tokens
+    for segment in range(len(schedule.lm_starts) - 1):
+        counts[segment, 0] = present
+        counts[segment, 3] = 0
+        for index in range(len(schedule.steps)):
+            step = schedule.steps[index]
+            if step["stage"] == LM and step["segment"] == segment:
+                if step["target"] == TEXT:
+                    kept, merged = apply_step(step, load.text_tokens, text)
+                    text = kept + merged
+                else:
+                    kept, merged = apply_step(step, original, present)
+                    present = kept + merged
+                    counts[segment, 3] += merged
+        counts[segment, 1] = present
+        counts[segment, 2] = text
+
+
+@kernel
+def floor_sum(count: int, divisor: int, factor: int) -> int:
+    """sum over i in [0, count) of floor(factor * i / divisor), by Euclid's descent."""
+    total, offset = 0, 0
+    while count > 0:
+        if factor >= divisor:
+            total += (count - 1) * count // 2 * (factor // divisor)
+            factor %= divisor
+        if offset >= divisor:
+            total += count * (offset // divisor)
+            offset %= divisor
+        highest = factor * count + offset
+        if highest < divisor:
+            break
+        count = highest // divisor
+        offset = highest % divisor
+        divisor, factor = factor, divisor
+    return total
+
+
+@kernel
+def growth(step: int, free: int, retain_num: int, retain_den: int) -> int:
+    """Generated tokens in the cache after ``step`` of them: all up to ``free``, then a share."""
+    if step <= free:
+        return step
+    return free + retain_num * (step - free) // retain_den
+
+
+@kernel
+def growth_sum(steps: int, free: int, retain_num: int, retain_den: int) -> int:
+    """sum over t in [0, steps) of ``growth``."""
+    if steps <= free + 1:
+        return steps * (steps - 1) // 2
+    beyond = steps - free
+    return free * (free - 1) // 2 + free * beyond + floor_sum(beyond, retain_den, retain_num)
+
+
+@kernel
+def capped_growth_sum(base: int, cap: int, steps: int, free: int, retain_num: int, retain_den: int) -> int:
+    """sum over t in [0, steps) of min(base + growth(t), cap): a cache that a sliding window limits."""
+    if base + steps <= cap:
+        return base * steps + growth_sum(steps, free, retain_num, retain_den)
+    if base >= cap:
+        return cap * steps
+    low, high = 0, steps
+    while low < high:
+        middle = (low + high) // 2
+        if base + growth(middle, free, retain_num, retain_den) >= cap:
+            high = middle
+        else:
+            low = middle + 1
+    return base * low + growth_sum(low, free, retain_num, retain_den) + (steps - low) * cap

@@ -1,0 +1,47 @@
+"""What can be wrong with an input, said in one line: the field, the value and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AsymsimError(Exception):
+    """Any error a user can cause and mend; the command line prints it and exits with code 2."""
+
+
+class InputError(AsymsimError):
+    """A value that is out of range, of the wrong kind, or that contradicts another one.
+
+    Parameters
+    ----------
+    field : str
+        Name of the field, as the command line and the Python call spell it.
+    value : object
+        The offending value.
+    remedy : str
+        What would be right.
+    """
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        shown = repr(value)
+        if len(shown) > 80:
+            shown = shown[:77] + "..."
+        super().__init__(f"{field} = {shown}: {remedy}")
+        self.field = field
+        self.value = value
+        self.remedy = remedy
+
+
+class UnknownNameError(InputError):
+    """A name that no catalogue or registry holds; says which come close, or all of them."""
+
+    def __init__(self, field: str, value: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(value.lower(), names, n=3, cutoff=0.6)
+        remedy = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
+        super().__init__(field, value, remedy)
+
+
+class UnsupportedError(InputError):
+    """A combination that has no meaning, such as a crop-wise method on a model without crops."""

@@ -1,0 +1,1 @@
+"""Pruning methods, one a file: parameters in, a ``Schedule`` out."""
