@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import numba
@@ -11,11 +14,32 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def _cache_folder() -> str:
+    """A cache of compiled code that belongs to exactly these sources.
+
+    numba renews a cached function when its own file changes, not when a function it calls does, so
+    the state of every file of this package is part of the folder's name.
+    """
+    stamp = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        state = source.stat()
+        stamp.update(f"{source}:{state.st_size}:{state.st_mtime_ns};".encode())
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(base / "asymsim" / "numba" / stamp.hexdigest()[:16])
+
+
+_CACHE_FOLDER = numba.config.CACHE_DIR or _cache_folder()
+
+
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile ``function`` on first use and cache it on disk.
 
     No fastmath: integers must be exact and sums reproducible. ``nogil`` lets callers run blocks in
     threads. ``error_model="numpy"``: callers have checked their divisors, so no branch per division.
     """
-    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE_FOLDER
+    try:
+        compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    finally:
+        numba.config.CACHE_DIR = before
     return compiled

@@ -54,6 +54,11 @@ class FrameworkCounts:
 def build(config: Mapping[str, Any]) -> Any:
     """The framework's model for the content of a ``config.json``, without storage, in bf16."""
     config = copy.deepcopy(dict(config))
+    for part in (config, config.get("text_config") or {}):
+        # These read the positions' largest value, which meta tensors lack; RoPE multiplies no matrices.
+        scaling = part.get("rope_scaling") or {}
+        if scaling.get("rope_type", scaling.get("type")) in ("dynamic", "longrope", "su"):
+            del part["rope_scaling"]
     parsed = CONFIG_MAPPING[config["model_type"]].from_dict(config)
     multimodal = hasattr(parsed, "vision_config")
     auto = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM

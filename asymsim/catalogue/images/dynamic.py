@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from pydantic.dataclasses import dataclass
 
@@ -51,7 +52,7 @@ class DynamicResolution(ImageRule):
         check_tokens(visual_tokens)
         fewest = -(-self.min_pixels // self.factor**2)
         grid = self._grid(*smallest_grid(max(visual_tokens, fewest)))
-        return ImageTokens(**{**vars(grid), "visual_tokens": visual_tokens})
+        return replace(grid, visual_tokens=visual_tokens)
 
     def default_size(self) -> tuple[int, int]:
         # A photograph scaled to one megapixel; Qwen-VL has no native resolution.
