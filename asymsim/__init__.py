@@ -1,0 +1,37 @@
+"""asymsim: what vision-language-model inference costs, and what any token-pruning schedule saves.
+
+Importing the package is cheap: numba and the catalogue load with the first call that needs them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asymsim.errors import AsymsimError, InputError, UnknownNameError, UnsupportedError
+    from asymsim.estimation import estimate
+    from asymsim.scenario import Scenario
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AsymsimError": "errors",
+    "InputError": "errors",
+    "UnknownNameError": "errors",
+    "UnsupportedError": "errors",
+    "Scenario": "scenario",
+    "estimate": "estimation",
+}
+
+__all__ = ["AsymsimError", "InputError", "Scenario", "UnknownNameError", "UnsupportedError", "estimate"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -7,6 +7,7 @@ biases, norms and embeddings, which cost no matrix product, are stated as counts
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 from pydantic.dataclasses import dataclass
@@ -122,6 +123,9 @@ class VisionTower:
     other_parameters : int
         Everything outside the layers and the patch embedding: position embeddings, outer norms,
         heads that inference does not run.
+    framework_flops : int
+        FLOPs a sequence that ``transformers`` spends besides, on products whose result inference does not
+        need (a mask made as an outer product, a pooling head); counted under the convention "torch" alone.
     """
 
     layer_kinds: tuple[Layer, ...]
@@ -130,6 +134,7 @@ class VisionTower:
     extra_tokens: int = 0
     encoder_tokens_per_visual: int = 1
     other_parameters: int = 0
+    framework_flops: int = 0
 
     @property
     def parameters(self) -> int:
@@ -232,7 +237,7 @@ class VlmModel:
     language_model: LanguageModel
     image_rule: ImageRule | None = None
 
-    @property
+    @cached_property
     def parameters(self) -> dict[str, int]:
         """Parameter counts by part, and their total; keys as in the result document."""
         counts = {

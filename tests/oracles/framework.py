@@ -109,9 +109,7 @@ def counted_layers(layers: Sequence[Any], counter: FlopCounterMode) -> Iterator[
     hooks = []
     for layer in layers:
         hooks.append(layer.register_forward_pre_hook(lambda *_: started.append(counter.get_total_flops())))
-        hooks.append(
-            layer.register_forward_hook(lambda *_: counts.append(counter.get_total_flops() - started.pop()))
-        )
+        hooks.append(layer.register_forward_hook(lambda *_: counts.append(counter.get_total_flops() - started.pop())))
     try:
         yield counts
     finally:

@@ -42,6 +42,10 @@ class Fields:
         """The same entries with (other) class defaults behind them."""
         return Fields({**self._nulls, **self._values}, defaults, self.path)
 
+    def replace(self, **values: Any) -> Fields:
+        """The same entries with some of them set, for files that state one thing under other names."""
+        return Fields({**self._nulls, **self._values, **values}, None, self.path)
+
     def __contains__(self, key: str) -> bool:
         return key in self._values
 

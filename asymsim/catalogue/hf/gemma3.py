@@ -15,16 +15,17 @@ from asymsim.catalogue.model import Linear, Projector, VlmModel
 @adapter("gemma3")
 def gemma3(name: str, fields: Fields) -> VlmModel:
     """Gemma 3 without pan-and-scan, which its processor leaves off; the tokens of an image see one another."""
+    fields = fields.with_defaults({"mm_tokens_per_image": 256, "tie_word_embeddings": True})
     vision = vision_fields(fields.part("vision_config"), "siglip_vision_model")
     tower = vision_tower(vision, "siglip_vision_model")
     text = language_model(
         fields.part("text_config"),
         "gemma3_text",
-        tied=fields.flag("tie_word_embeddings", True),
+        tied=fields.flag("tie_word_embeddings"),
         mask="image_bidirectional",
     )
     side = patches_per_side(vision)
-    pooled_side = math.isqrt(fields.integer("mm_tokens_per_image", 256))
+    pooled_side = math.isqrt(fields.integer("mm_tokens_per_image"))
     if pooled_side > side:
         raise fields.error("mm_tokens_per_image", f"must be at most the encoder's {side**2} patches")
     pooling = side // pooled_side

@@ -29,10 +29,11 @@ TILES_ON_LONGEST_EDGE = 4
 @adapter("idefics3", "smolvlm")
 def idefics3(name: str, fields: Fields) -> VlmModel:
     """Idefics 3 or SmolVLM; ``scale_factor`` squared encoder tokens become one."""
+    fields = fields.with_defaults({"scale_factor": 2})
     vision = fields.part("vision_config").with_defaults({**VISION, "vision_use_head": False})
     tower = siglip(vision)
     text = language_model(fields.part("text_config"), tied=fields.flag("tie_word_embeddings"))
-    scale, side, tile = fields.integer("scale_factor", 2), patches_per_side(vision), square(vision, "image_size")
+    scale, side, tile = fields.integer("scale_factor"), patches_per_side(vision), square(vision, "image_size")
     if side % scale:
         raise fields.error("scale_factor", f"must divide the {side} patches along a tile's edge")
     width = tower.layer_kinds[0].hidden_size

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from asymsim.catalogue.hf.base import Fields, adapter
 from asymsim.catalogue.hf.llava import dropped_tokens, mlp_projector
 from asymsim.catalogue.hf.text import language_model
 from asymsim.catalogue.hf.towers import patches_per_side, square, vit
 from asymsim.catalogue.images.tiling import AspectTiles
-from asymsim.catalogue.model import VisionTower, VlmModel
+from asymsim.catalogue.model import LanguageModel, VisionTower, VlmModel
 
 # Class defaults of transformers 5.23.0, configuration_internvl.py.
 VISION = {
@@ -27,9 +28,7 @@ VISION = {
 def intern_vit(fields: Fields) -> VisionTower:
     """InternViT: a ViT with layer scale on both branches, and optional norms on queries and keys."""
     hidden = fields.integer("hidden_size")
-    norm = (
-        2 * hidden if fields.choice("norm_type", ("layer_norm", "rms_norm"), "layer_norm") == "layer_norm" else hidden
-    )
+    norm = hidden if fields.choice("norm_type", ("layer_norm", "rms_norm"), "layer_norm") == "rms_norm" else 2 * hidden
     positions = patches_per_side(fields) ** 2 + 1 if fields.flag("use_absolute_position_embeddings", True) else 0
     class_and_mask = 2 if fields.flag("use_mask_token") else 1
     # Mean pooling takes the place of a final LayerNorm.
@@ -40,8 +39,9 @@ def intern_vit(fields: Fields) -> VisionTower:
         extra_tokens=1,
         other_parameters=(positions + class_and_mask) * hidden + last_norm,
     )
-    vectors = 2 * norm + 2 * hidden  # the two norms and the two layer scales
-    vectors += 2 * hidden + fields.integer("intermediate_size")  # biases of the output projection and the FFN
+    # Two norms and two layer scales, then the biases of the output projection and of the FFN.
+    vectors = 2 * norm + 2 * hidden
+    vectors += 2 * hidden + fields.integer("intermediate_size")
     vectors += 3 * hidden if fields.flag("attention_bias") else 0
     vectors += 2 * hidden if fields.flag("use_qk_norm") else 0
     return replace(tower, layer_kinds=(replace(tower.layer_kinds[0], vector_parameters=vectors),))
@@ -50,23 +50,19 @@ def intern_vit(fields: Fields) -> VisionTower:
 def shuffle_factor(fields: Fields, side: int) -> int:
     """Encoder tokens along an edge that pixel shuffle joins: 1 / ``downsample_ratio``."""
     ratio = fields.get("downsample_ratio", 0.5)
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1 or 1 % ratio:
+    numeric = isinstance(ratio, int | float) and not isinstance(ratio, bool)
+    factor = round(1 / ratio) if numeric and 1 / side <= ratio <= 1 else 0
+    if not factor or abs(factor * ratio - 1) > 1e-6:
         raise fields.error("downsample_ratio", "give 1 over a whole number, such as 0.5")
-    factor = int(1 / ratio)
     if side % factor:
         raise fields.error("downsample_ratio", f"its inverse must divide the {side} patches along a tile's edge")
     return factor
 
 
-@adapter("internvl")
-def internvl(name: str, fields: Fields) -> VlmModel:
-    """InternVL in the form that ``transformers`` has it."""
-    vision = fields.part("vision_config").with_defaults(VISION)
-    text = language_model(fields.part("text_config"), "qwen2", tied=fields.flag("tie_word_embeddings", True))
+def internvl_model(name: str, fields: Fields, vision: Fields, text: LanguageModel, **tiling: Any) -> VlmModel:
+    """InternVL from its parts; ``fields`` is the top of the file, ``tiling`` fields of the image rule to replace."""
     tower, side = intern_vit(vision), patches_per_side(vision)
     factor = shuffle_factor(fields, side)
-    if not dropped_tokens(fields, "default"):
-        raise fields.error("vision_feature_select_strategy", "give 'default': pixel shuffle needs a square of tokens")
     inputs = tower.layer_kinds[0].hidden_size * factor**2
     return VlmModel(
         name=name,
@@ -79,5 +75,16 @@ def internvl(name: str, fields: Fields) -> VlmModel:
             patches_per_tile=side**2,
             extra_tokens=tower.extra_tokens,
             tile_tokens=(side // factor) ** 2,
+            **tiling,
         ),
     )
+
+
+@adapter("internvl")
+def internvl(name: str, fields: Fields) -> VlmModel:
+    """InternVL in the form that ``transformers`` has it."""
+    fields = fields.with_defaults({"vision_feature_select_strategy": "default", "tie_word_embeddings": True})
+    if not dropped_tokens(fields):
+        raise fields.error("vision_feature_select_strategy", "give 'default': pixel shuffle needs a square of tokens")
+    text = language_model(fields.part("text_config"), "qwen2", tied=fields.flag("tie_word_embeddings"))
+    return internvl_model(name, fields, fields.part("vision_config").with_defaults(VISION), text)

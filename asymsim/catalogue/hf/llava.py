@@ -42,9 +42,9 @@ def llava_projector(fields: Fields, tower: VisionTower, text: LanguageModel, oth
     return mlp_projector(count * tower.layer_kinds[0].hidden_size, text.hidden_size, bias, other_parameters)
 
 
-def dropped_tokens(fields: Fields, default: str) -> int:
+def dropped_tokens(fields: Fields) -> int:
     """Encoder tokens that ``vision_feature_select_strategy`` keeps from the projector: the first one, or none."""
-    return 1 if fields.choice("vision_feature_select_strategy", ("default", "full"), default) == "default" else 0
+    return 1 if fields.choice("vision_feature_select_strategy", ("default", "full"), "default") == "default" else 0
 
 
 def llava_text(fields: Fields, default_type: str = "llama") -> LanguageModel:
@@ -56,11 +56,12 @@ def llava_text(fields: Fields, default_type: str = "llama") -> LanguageModel:
 @adapter("llava")
 def llava(name: str, fields: Fields) -> VlmModel:
     """LLaVA; ``vision_feature_select_strategy`` "default" drops the encoder's first token ([CLS])."""
+    fields = fields.with_defaults({"vision_feature_select_strategy": "default"})
     part = fields.part("vision_config", None if "vision_config" in fields else CLIP_LARGE_336)
     vision = vision_fields(part, "clip_vision_model")
     tower = vision_tower(vision, "clip_vision_model")
     text = llava_text(fields)
-    dropped = dropped_tokens(fields, "default")
+    dropped = dropped_tokens(fields)
     rule: ImageRule
     if vision.get("model_type") == "pixtral":
         if dropped:

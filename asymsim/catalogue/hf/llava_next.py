@@ -62,8 +62,9 @@ def anyres_model(
 @adapter("llava_next")
 def llava_next(name: str, fields: Fields) -> VlmModel:
     """LLaVA-NeXT with a CLIP or SigLIP tower."""
+    fields = fields.with_defaults({"vision_feature_select_strategy": "default"})
     part = fields.part("vision_config", None if "vision_config" in fields else CLIP_LARGE_336)
     vision = vision_fields(part, "clip_vision_model")
     tower = vision_tower(vision, "clip_vision_model")
     text = language_model(fields.part("text_config"), tied=fields.flag("tie_word_embeddings"))
-    return anyres_model(name, fields, tower, vision, text, dropped_tokens(fields, "default"), PINPOINTS)
+    return anyres_model(name, fields, tower, vision, text, dropped_tokens(fields), PINPOINTS)

@@ -27,14 +27,13 @@ SIGLIP_SO400M = {
 @adapter("llava_onevision")
 def llava_onevision(name: str, fields: Fields) -> VlmModel:
     """LLaVA-OneVision; ``vision_aspect_ratio`` such as "anyres_max_9" bounds the grid's tokens."""
+    fields = fields.with_defaults({"vision_feature_select_strategy": "full", "vision_aspect_ratio": "anyres_max_9"})
     part = fields.part("vision_config", None if "vision_config" in fields else SIGLIP_SO400M)
     vision = vision_fields(part, "siglip_vision_model")
     tower = vision_tower(vision, "siglip_vision_model")
     text = llava_text(fields, "qwen2")
-    ratio = re.fullmatch(r"anyres_max_([1-9]\d{0,3})", str(fields.get("vision_aspect_ratio", "anyres_max_9")))
+    ratio = re.fullmatch(r"anyres_max_([1-9]\d{0,3})", str(fields.get("vision_aspect_ratio")))
     if ratio is None:
         raise fields.error("vision_aspect_ratio", "give 'anyres_max_' and the number of tiles, such as 'anyres_max_9'")
     grids = tuple((height, width) for height in EDGES for width in EDGES)
-    return anyres_model(
-        name, fields, tower, vision, text, dropped_tokens(fields, "full"), grids, max_tiles=int(ratio[1])
-    )
+    return anyres_model(name, fields, tower, vision, text, dropped_tokens(fields), grids, max_tiles=int(ratio[1]))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from asymsim.catalogue.hf.base import Fields, adapter
-from asymsim.catalogue.hf.decoder import MOST_LAYERS
 from asymsim.catalogue.hf.text import DECODERS, DEFAULTS
-from asymsim.catalogue.hf.towers import vit_layer
+from asymsim.catalogue.hf.towers import siglip
 from asymsim.catalogue.images.slices import AdaptiveSlices
 from asymsim.catalogue.model import Linear, Projector, Resampler, VisionTower, VlmModel
 
@@ -20,6 +20,7 @@ VISION_DEFAULTS: dict[str, Any] = {
     "num_channels": 3,
     "image_size": 980,
     "patch_size": 14,
+    "vision_use_head": False,
 }
 # openbmb/MiniCPM-V-2_6, modeling_minicpmv.py: Resampler(num_heads=embed_dim // 128, ...).
 RESAMPLER_HEAD_SIZE = 128
@@ -53,17 +54,8 @@ def minicpmv(name: str, fields: Fields) -> VlmModel:
 
 def _tower(vision: Fields, drop_last: bool) -> VisionTower:
     """SigLIP so400m with positions for 980 pixels and a post-norm, without its pooling head."""
-    width, heads = vision.integer("hidden_size"), vision.integer("num_attention_heads")
-    if width % heads:
-        raise vision.error("num_attention_heads", f"must divide hidden_size = {width}")
-    patch, size = vision.integer("patch_size"), vision.integer("image_size")
-    layers = vision.integer("num_hidden_layers", maximum=MOST_LAYERS) - int(drop_last)
-    return VisionTower(
-        layer_kinds=(vit_layer(width, vision.integer("intermediate_size"), heads),),
-        layer_pattern=(0,) * layers,
-        patch=Linear(inputs=vision.integer("num_channels") * patch**2, outputs=width, bias=True),
-        other_parameters=(size // patch) ** 2 * width + 2 * width,
-    )
+    tower = siglip(vision)
+    return replace(tower, layer_pattern=tower.layer_pattern[:-1]) if drop_last else tower
 
 
 def _resampler(width: int, hidden: int, queries: int, fields: Fields) -> Projector:

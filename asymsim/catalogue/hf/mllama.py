@@ -110,4 +110,6 @@ def _tower(vision: Fields, rule: PaddedTiles) -> VisionTower:
         patch=Linear(inputs=vision.integer("num_channels") * vision.integer("patch_size") ** 2, outputs=width),
         extra_tokens=rule.tiles * (rule.padded_tile_tokens - rule.tile_patches),
         other_parameters=other,
+        # _prepare_aspect_ratio_attention_mask multiplies the padding indicator with its transpose.
+        framework_flops=2 * (rule.tiles * rule.padded_tile_tokens) ** 2,
     )

@@ -31,6 +31,7 @@ TEXT = {
 @adapter("paligemma")
 def paligemma(name: str, fields: Fields) -> VlmModel:
     """PaliGemma; the whole prompt, image and text, sees itself."""
+    fields = fields.with_defaults({"projection_dim": 2048, "tie_word_embeddings": True})
     vision = vision_fields(
         fields.part("vision_config", None if "vision_config" in fields else VISION), "siglip_vision_model"
     )
@@ -38,10 +39,10 @@ def paligemma(name: str, fields: Fields) -> VlmModel:
     text = language_model(
         fields.part("text_config", None if "text_config" in fields else TEXT),
         "gemma",
-        tied=fields.flag("tie_word_embeddings", True),
+        tied=fields.flag("tie_word_embeddings"),
         mask="prefix",
     )
-    projected = fields.integer("projection_dim", 2048)
+    projected = fields.integer("projection_dim")
     if projected != text.hidden_size:
         raise fields.error("projection_dim", f"must be the decoder's hidden_size = {text.hidden_size}")
     width = tower.layer_kinds[0].hidden_size

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from asymsim.catalogue.hf.base import Fields, adapter
-from asymsim.catalogue.hf.decoder import MOST_LAYERS
 from asymsim.catalogue.hf.text import DECODERS
-from asymsim.catalogue.hf.towers import vit_layer
+from asymsim.catalogue.hf.towers import patches_per_side, siglip, square
 from asymsim.catalogue.images.hd import Phi4Hd
-from asymsim.catalogue.model import Linear, Projector, VisionTower, VlmModel
+from asymsim.catalogue.model import Linear, Projector, VlmModel
 
 # Class defaults of transformers 5.23.0, models/phi4_multimodal/configuration_phi4_multimodal.py; the published
 # model differs from them in its heads (24) and in tying its embeddings.
@@ -30,6 +30,7 @@ VISION_DEFAULTS: dict[str, Any] = {
     "image_size": 448,
     "patch_size": 14,
     "crop_size": 448,
+    "vision_use_head": True,
 }
 
 
@@ -41,28 +42,20 @@ def phi4_multimodal(name: str, fields: Fields) -> VlmModel:
     the ``transformers`` class and cost nothing once merged.
     """
     vision = fields.part("vision_config", VISION_DEFAULTS)
-    width, heads = vision.integer("hidden_size"), vision.integer("num_attention_heads")
-    if width % heads:
-        raise vision.error("num_attention_heads", f"must divide hidden_size = {width}")
-    intermediate = vision.integer("intermediate_size")
-    size, patch = vision.integer("image_size"), vision.integer("patch_size")
+    width, side = vision.integer("hidden_size"), patches_per_side(vision)
+    size, patch = square(vision, "image_size"), square(vision, "patch_size")
     if vision.integer("crop_size") != size:
         raise vision.error("crop_size", f"must equal image_size = {size}")
-    if patch > size or size % patch:
+    if size % patch:
         raise vision.error("patch_size", f"must divide image_size = {size}")
     text = DECODERS["phi3"](fields.with_defaults(TEXT_DEFAULTS))
-    layer = vit_layer(width, intermediate, heads)
-    # The attention-pooling head has a layer's matrices, biases and one norm, and a learnt query.
-    head = layer.parameters - 2 * width + width
     return VlmModel(
         name=name,
         model_type="phi4_multimodal",
-        vision_tower=VisionTower(
-            layer_kinds=(layer,),
-            layer_pattern=(0,) * vision.integer("num_hidden_layers", maximum=MOST_LAYERS),
-            patch=Linear(inputs=vision.integer("num_channels") * patch**2, outputs=width, bias=True),
+        vision_tower=replace(
+            siglip(vision),
             encoder_tokens_per_visual=4,
-            other_parameters=(size // patch) ** 2 * width + 2 * width + head,
+            framework_flops=_pooling_head_flops(width, vision.integer("intermediate_size"), side**2),
         ),
         projector=Projector(
             linears=(
@@ -75,3 +68,10 @@ def phi4_multimodal(name: str, fields: Fields) -> VlmModel:
         language_model=text,
         image_rule=Phi4Hd(image_size=size, patch_size=patch),
     )
+
+
+def _pooling_head_flops(width: int, intermediate: int, tokens: int) -> int:
+    """One learnt query attends to a crop's tokens and passes an FFN; the class runs it and drops the result."""
+    keys_values, query_output = 4 * tokens * width**2, 4 * width**2
+    attention, ffn = 4 * tokens * width, 4 * width * intermediate
+    return keys_values + query_output + attention + ffn

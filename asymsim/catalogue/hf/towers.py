@@ -145,7 +145,7 @@ TOWERS: dict[str, Callable[[Fields], VisionTower]] = {
 def vision_fields(fields: Fields, default_type: str) -> Fields:
     """The ``vision_config`` part with the class defaults of its type, and the type, filled in."""
     tower_type = fields.choice("model_type", tuple(TOWERS), default_type)
-    return fields.with_defaults({**DEFAULTS[tower_type], "model_type": tower_type})
+    return fields.with_defaults(DEFAULTS[tower_type]).replace(model_type=tower_type)
 
 
 def vision_tower(fields: Fields, default_type: str) -> VisionTower:

@@ -1,0 +1,35 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench clean
+
+# The demo needs the base package alone; a stamp a set of extras keeps later runs quick.
+.venv/base: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/dev: .venv/base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: .venv/base
+	$(BIN)/asymsim savings --model llava-1.5-7b,phi-3.5-vision,qwen2.5-vl-7b --gpu h100_sxm \
+		--method asymvlm,desap,fastv,sparsevlm,pyramiddrop,visionzip,dart,holov,flashvlm,vscan \
+		--out out/demo
+
+test: .venv/dev
+	$(BIN)/python -m pytest -q
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+bench: .venv/dev
+	$(BIN)/python -m pytest tests/bench --benchmark-only -q
+
+clean:
+	rm -rf .venv out

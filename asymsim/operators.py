@@ -1,0 +1,85 @@
+"""(model, workload, schedule) -> the operator table: what runs, how often, at what cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asymsim.catalogue.model import VlmModel
+from asymsim.core import layout
+from asymsim.core.estimate import evaluate, workspace
+from asymsim.core.layout import Array, GpuArrays, Load, ModelArrays, Precision, ScheduleArrays
+
+
+@dataclass(frozen=True)
+class OperatorTable:
+    """One evaluated scenario: operator rows, and what does not follow from them.
+
+    Attributes
+    ----------
+    rows : numpy.ndarray of ``core.layout.OPERATOR``
+        One row an operator and group of equal layers; FLOPs and bytes are totals over all its
+        executions, the whole batch and all GPUs.
+    totals : numpy.ndarray of int64
+        Cache, first-step and activation totals, indexed by the names in ``core.layout``.
+    seconds : numpy.ndarray of float64, shape (6,)
+        Time by phase.
+    visual, text, kv, final_kv : numpy.ndarray of int64, shape (layers,)
+        Tokens entering each layer in prefill; cached entries after prefill and at the end.
+    """
+
+    rows: Array
+    totals: Array
+    seconds: Array
+    visual: Array
+    text: Array
+    kv: Array
+    final_kv: Array
+
+    def flops(self, phase: int, column: str = "flops") -> int:
+        """FLOPs of one phase under a counting column."""
+        return int(self.rows[column][self.rows["phase"] == phase].sum())
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as dictionaries with names in place of codes."""
+        records = []
+        for row in self.rows:
+            record = {name: int(row[name]) for name in layout.OPERATOR.names or ()}
+            record["name"] = layout.NAMES[record["name"]]
+            record["kind"] = layout.KINDS[record["kind"]]
+            record["phase"] = layout.PHASES[record["phase"]]
+            del record["split"]
+            records.append(record)
+        return records
+
+
+def operator_table(
+    model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, gpu: GpuArrays
+) -> OperatorTable:
+    """Evaluate one scenario."""
+    work = workspace(model, schedule)
+    seconds = np.zeros(len(layout.PHASES))
+    rows = evaluate(model, schedule, load, precision, gpu, work, seconds)
+    starts = schedule.lm_starts
+    lengths = np.diff(starts)
+    # Each layer has one kind; the kind's own cache is what the layer holds.
+    kinds = np.argmax(np.diff(model.lm_prefix, axis=0), axis=1)
+    segments = np.repeat(np.arange(len(lengths)), lengths)
+    return OperatorTable(
+        rows=work.operators[:rows],
+        totals=work.totals,
+        seconds=seconds,
+        visual=np.repeat(work.lm_counts[:, 1], lengths),
+        text=np.repeat(work.lm_counts[:, 2], lengths),
+        kv=work.kv[segments, kinds, 0],
+        final_kv=work.kv[segments, kinds, 1],
+    )
+
+
+def kv_bytes_per_token(model: VlmModel, kv_bits: int) -> int:
+    """Cache bytes that one more prompt token takes in all self-attention layers."""
+    text = model.language_model
+    layers = (text.layer_kinds[kind] for kind in text.layer_pattern)
+    return sum(2 * each.kv_heads * each.head_size * kv_bits // 8 for each in layers if each.attention == "self")

@@ -1,0 +1,75 @@
+"""The one question asked of the simulator: flags of the command line, fields of the call, columns of a sweep."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Scenario:
+    """A model, a load, a GPU and a pruning schedule.
+
+    Attributes
+    ----------
+    model : str
+        Catalogue name, a ``config.json`` or its folder.
+    gpu : str
+        Catalogue name such as ``h100_sxm``, an alias, or a TOML file.
+    num_images, image_height, image_width : int, optional
+        Images a request (1 where the model sees any) and their pixels (by default the model's
+        typical image).
+    visual_tokens : int, optional
+        Visual tokens of the request outright, instead of image sizes.
+    text_tokens, output_tokens, batch_size : int
+        Prompt text, generated tokens, requests served together.
+    tp_size : int
+        GPUs that share the model by tensor parallelism.
+    dtype, kv_dtype : str
+        Number formats of model and cache; "auto": the cache in the activations' format.
+    method : str
+        Pruning method; two joined by "+" work together, such as ``asymvlm+snapkv``.
+    keep : float, optional
+        Kept share in [0, 1] of the (first) method; its own default otherwise.
+    settings : mapping
+        Further settings of the method; those of a second one are written ``name.setting``.
+    schedule : str, optional
+        The user's own schedule, a TOML file, instead of a method.
+    convention : str
+        How FLOPs are counted: ``exact``, ``torch``, or one of the literature's.
+    """
+
+    model: str
+    gpu: str = "h100_sxm"
+    num_images: int | None = None
+    image_height: int | None = None
+    image_width: int | None = None
+    visual_tokens: int | None = None
+    text_tokens: int = 64
+    output_tokens: int = 128
+    batch_size: int = 1
+    tp_size: int = 1
+    dtype: str = "bf16"
+    kv_dtype: str = "auto"
+    method: str = "none"
+    keep: float | None = None
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+    schedule: str | None = None
+    convention: str = "exact"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.tp_size <= 1024:
+            raise InputError("tp_size", self.tp_size, "give a number of GPUs from 1 to 1024")
+        if self.schedule is not None and self.method != "none":
+            raise InputError("schedule", self.schedule, f"give either a schedule or the method {self.method!r}")
+        if self.method == "none" and (self.keep is not None or self.settings):
+            what = "keep" if self.keep is not None else "settings"
+            raise InputError(what, self.keep or dict(self.settings), "name the method it belongs to")
+        object.__setattr__(self, "settings", types.MappingProxyType(dict(self.settings)))
