@@ -10,6 +10,7 @@ over the language model's prefill alone, and differs from the others in the swit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -90,9 +91,13 @@ def layer_flops(convention: Convention, tokens: Array, hidden_size: int, interme
     return convention.mac_flops * terms
 
 
-def prefill_flops(convention: Convention, text: LanguageModel, visual_tokens: Array, text_tokens: Array) -> float:
+def prefill_flops(
+    convention: Convention, text: LanguageModel, visual_tokens: Array | Sequence[float], text_tokens: Array | Sequence[float]
+) -> float:
     """Prefill FLOPs of one request from the tokens that enter each layer (both shaped (layers,))."""
-    tokens = visual_tokens + text_tokens if convention.text else visual_tokens
+    tokens = np.asarray(visual_tokens, np.float64)
+    if convention.text:
+        tokens = tokens + np.asarray(text_tokens, np.float64)
     width = text.layer_kinds[text.layer_pattern[0]].intermediate_size
     per_layer = layer_flops(convention, tokens, text.hidden_size, width)
     return float(per_layer.mean() if convention.layer_mean else per_layer.sum())
@@ -125,3 +130,13 @@ def literature_flops(
         decode_step_first=0,
         total=total_prefill + tower + projector,
     )
+
+
+def retained_tokens(visual_tokens_by_layer: Sequence[float]) -> float:
+    """Mean over the layers of the visual tokens that leave each one.
+
+    The literature's "retain N" (SparseVLM's released code, "equal tokens"): a layer after which tokens
+    go counts with what is left, while its FLOPs are those of what entered.
+    """
+    leaving = [*visual_tokens_by_layer[1:], visual_tokens_by_layer[-1]]
+    return sum(leaving) / len(leaving)

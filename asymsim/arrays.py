@@ -21,6 +21,7 @@ def _stack(kinds: Sequence[Layer], pattern: Sequence[int]) -> tuple[Array, Array
             if hasattr(kind, name):
                 records[index][name] = getattr(kind, name)
         records[index]["ups"] = 2 if kind.gated else 1
+        records[index]["queries_per_kv_head"] = kind.heads // kind.kv_heads
         records[index]["cross"] = kind.attention == "cross"
         records[index]["framework_experts_per_token"] = kind.framework_experts_per_token or kind.experts_per_token
     prefix = np.zeros((len(pattern) + 1, len(kinds)), np.int64)
@@ -43,6 +44,7 @@ def model_arrays(model: VlmModel) -> ModelArrays:
         tower_prefix=tower_prefix,
         patch_inputs=tower.patch.inputs if tower else 0,
         tower_hidden_size=tower.patch.outputs if tower else 0,
+        tower_framework_flops=tower.framework_flops if tower else 0,
         extra_tokens=tower.extra_tokens if tower else 0,
         encoder_tokens_per_visual=tower.encoder_tokens_per_visual if tower else 1,
         linears=np.array(linears, np.int64).reshape(-1, 3),
@@ -57,20 +59,26 @@ def model_arrays(model: VlmModel) -> ModelArrays:
     )
 
 
-def _factors(text: str, field: str) -> list[int]:
-    """The factors of a dimension such as ``"4*visual*heads"``: symbol indices, literals as -1 - value."""
+def _factors(text: str, field: str, literals: list[int]) -> list[int]:
+    """The factors of a dimension such as ``"4*visual*heads"`` as indices of symbols and, after them, of ``literals``."""
     factors = []
     for word in text.split("*"):
         word = word.strip()
         if word in layout.SYMBOLS:
             factors.append(layout.SYMBOLS.index(word))
         elif word.isdigit():
-            factors.append(-1 - int(word))
+            factors.append(_literal(int(word), literals))
         else:
             raise InputError(field, text, f"use whole numbers and {', '.join(layout.SYMBOLS)}, joined by *")
     if len(factors) > layout.FACTORS:
         raise InputError(field, text, f"use at most {layout.FACTORS} factors")
-    return factors + [-2] * (layout.FACTORS - len(factors))
+    return factors + [_literal(1, literals)] * (layout.FACTORS - len(factors))
+
+
+def _literal(value: int, literals: list[int]) -> int:
+    if value not in literals:
+        literals.append(value)
+    return len(layout.SYMBOLS) + literals.index(value)
 
 
 def _check_layer(place: Step | Operation, tower_layers: int, lm_layers: int) -> None:
@@ -120,6 +128,8 @@ def schedule_arrays(schedule: Schedule, model: VlmModel) -> ScheduleArrays:
     unfused = set(schedule.unfused)
     kv_rule = np.array([kv[layer] for layer in lm_starts[:-1]], layout.KV_RULE)
     eviction = schedule.text_eviction
+    literals: list[int] = []
+    operations = _operation_records(schedule.operations, tower_starts, lm_starts, literals)
     return ScheduleArrays(
         tower_starts=tower_starts,
         tower_unfused=np.array([("encoder", int(at)) in unfused for at in tower_starts[:-1]], np.int64),
@@ -127,13 +137,14 @@ def schedule_arrays(schedule: Schedule, model: VlmModel) -> ScheduleArrays:
         lm_unfused=np.array([("lm", int(at)) in unfused for at in lm_starts[:-1]], np.int64),
         kv_rule=kv_rule,
         steps=_step_records(steps, tower_starts, lm_starts),
-        operations=_operation_records(schedule.operations, tower_starts, lm_starts),
+        operations=operations,
         full_head_num=schedule.kv.full_heads.numerator,
         full_head_den=schedule.kv.full_heads.denominator,
         hold=int(schedule.kv.hold),
         threshold=eviction.threshold_tokens if eviction else -1,
         retain_num=eviction.retain.numerator if eviction else 1,
         retain_den=eviction.retain.denominator if eviction else 1,
+        literals=np.array(literals, np.int64),
     )
 
 
@@ -155,7 +166,9 @@ def _segment(starts: Array, layer: int) -> int:
 def _place(stage: str, layer: int, tower_starts: Array, lm_starts: Array) -> int:
     if stage in ("encoder", "encoder_mlp"):
         return _segment(tower_starts, layer)
-    return -1 if stage == "encoder_end" or layer < 0 else _segment(lm_starts, layer)
+    if stage == "encoder_end":
+        return 0
+    return -1 if layer < 0 else _segment(lm_starts, layer)
 
 
 def _step_records(steps: Sequence[Step], tower_starts: Array, lm_starts: Array) -> Array:
@@ -177,7 +190,9 @@ def _step_records(steps: Sequence[Step], tower_starts: Array, lm_starts: Array) 
     return records
 
 
-def _operation_records(operations: Sequence[Operation], tower_starts: Array, lm_starts: Array) -> Array:
+def _operation_records(
+    operations: Sequence[Operation], tower_starts: Array, lm_starts: Array, literals: list[int]
+) -> Array:
     records = np.zeros(len(operations), layout.OPERATION)
     for record, operation in zip(records, operations, strict=True):
         record["kind"] = layout.RULE_KINDS.index(operation.kind)
@@ -185,7 +200,7 @@ def _operation_records(operations: Sequence[Operation], tower_starts: Array, lm_
         record["segment"] = _place(operation.stage, operation.layer, tower_starts, lm_starts)
         record["single_layer"] = operation.layer >= 0
         for name in ("rows", "columns", "inner", "times"):
-            record[name] = _factors(getattr(operation, name), name)
+            record[name] = _factors(getattr(operation, name), name, literals)
         record["reads"], record["writes"] = operation.reads, operation.writes
         record["flops_per_element"] = operation.flops_per_element
     return records

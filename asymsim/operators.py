@@ -9,7 +9,7 @@ import numpy as np
 
 from asymsim.catalogue.model import VlmModel
 from asymsim.core import layout
-from asymsim.core.estimate import evaluate, workspace
+from asymsim.core.estimate import COUNTS, TIMES, evaluate_rows, workspace
 from asymsim.core.layout import Array, GpuArrays, Load, ModelArrays, Precision, ScheduleArrays
 
 
@@ -60,8 +60,9 @@ def operator_table(
 ) -> OperatorTable:
     """Evaluate one scenario."""
     work = workspace(model, schedule)
-    seconds = np.zeros(len(layout.PHASES))
-    rows = evaluate(model, schedule, load, precision, gpu, work, seconds)
+    loads = np.array([load], np.int64)
+    counts, times = np.empty((1, len(COUNTS)), np.int64), np.empty((1, len(TIMES)))
+    rows = evaluate_rows(model, schedule, loads, precision, gpu, work, counts, times)
     starts = schedule.lm_starts
     lengths = np.diff(starts)
     # Each layer has one kind; the kind's own cache is what the layer holds.
@@ -70,7 +71,7 @@ def operator_table(
     return OperatorTable(
         rows=work.operators[:rows],
         totals=work.totals,
-        seconds=seconds,
+        seconds=work.seconds,
         visual=np.repeat(work.lm_counts[:, 1], lengths),
         text=np.repeat(work.lm_counts[:, 2], lengths),
         kv=work.kv[segments, kinds, 0],

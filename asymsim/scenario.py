@@ -23,17 +23,24 @@ class Scenario:
         Catalogue name, a ``config.json`` or its folder.
     gpu : str
         Catalogue name such as ``h100_sxm``, an alias, or a TOML file.
-    num_images, image_height, image_width : int, optional
-        Images a request (1 where the model sees any) and their pixels (by default the model's
-        typical image).
+    num_images : int, optional
+        Images a request; 1 by default where the model sees any.
+    image_height, image_width : int, optional
+        Pixels of each image; by default those of the model's typical image.
     visual_tokens : int, optional
         Visual tokens of the request outright, instead of image sizes.
-    text_tokens, output_tokens, batch_size : int
-        Prompt text, generated tokens, requests served together.
+    text_tokens : int
+        Text tokens of the prompt, chat template included.
+    output_tokens : int
+        Generated tokens a request.
+    batch_size : int
+        Requests served together.
     tp_size : int
         GPUs that share the model by tensor parallelism.
-    dtype, kv_dtype : str
-        Number formats of model and cache; "auto": the cache in the activations' format.
+    dtype : str
+        Number format of the model: bf16, fp16, fp8, int8, w4a16, fp4 or fp32.
+    kv_dtype : str
+        Number format of the KV cache; "auto": that of the activations.
     method : str
         Pruning method; two joined by "+" work together, such as ``asymvlm+snapkv``.
     keep : float, optional

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from asymsim.core import layout
+from asymsim.core.borrow import borrow_model, borrow_schedule, borrow_workspace
 from asymsim.core.jit import kernel
-from asymsim.core.latency import phase_seconds
+from asymsim.core.latency import row_seconds
 from asymsim.core.layout import (
     ACTIVATION_BYTES,
     DECODE,
@@ -48,43 +50,36 @@ TIMES = ("vision_s", "selection_s", "prefill_s", "decode_s")
 
 
 @kernel
-def evaluate(
-    model: ModelArrays,
-    schedule: ScheduleArrays,
-    load: Load,
-    precision: Precision,
-    gpu: GpuArrays,
-    work: Workspace,
-    seconds: Array,
-) -> int:
-    """Fill ``work`` and ``seconds`` (6 phases) for one scenario; returns the number of operator rows."""
-    rows = build(model, schedule, load, precision, work)
-    work.totals[ACTIVATION_BYTES] = activation_bytes(model, schedule, load, precision, work)
-    phase_seconds(work.operators, rows, gpu, precision.tp_size, seconds)
-    return rows
-
-
-@kernel
 def evaluate_rows(
-    model: ModelArrays,
-    schedule: ScheduleArrays,
+    owned_model: ModelArrays,
+    owned_schedule: ScheduleArrays,
     loads: Array,
     precision: Precision,
     gpu: GpuArrays,
-    work: Workspace,
+    owned_work: Workspace,
     counts: Array,
     times: Array,
-) -> None:
-    """Evaluate every row of ``loads`` (rows, 10; the fields of ``Load``) into ``counts`` and ``times``."""
-    seconds = np.zeros(DECODE_SELECTION + 1)
-    phase_flops = np.zeros(DECODE_SELECTION + 1, np.int64)
+) -> int:
+    """Evaluate every row of ``loads`` (rows, 10; the fields of ``Load``) into ``counts`` and ``times``.
+
+    Returns the number of operator rows of the last scenario, whose table is left in ``work``: the one
+    compiled entry point serves a single estimate and a sweep alike.
+    """
+    model, schedule, work = borrow_model(owned_model), borrow_schedule(owned_schedule), borrow_workspace(owned_work)
+    seconds, phase_flops, rows = work.seconds, work.phase_flops, 0
     for index in range(len(loads)):
-        row = loads[index]
-        load = Load(row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9])
-        rows = evaluate(model, schedule, load, precision, gpu, work, seconds)
+        given = loads[index]
+        load = Load(
+            given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9]
+        )
+        rows = build(model, schedule, load, precision, work)
+        work.totals[ACTIVATION_BYTES] = activation_bytes(model, schedule, load, precision, work)
         phase_flops[:] = 0
+        seconds[:] = 0.0
         for operator in range(rows):
-            phase_flops[work.operators[operator]["phase"]] += work.operators[operator]["flops"]
+            row = work.operators[operator]
+            phase_flops[row["phase"]] += row["flops"]
+            seconds[row["phase"]] += row_seconds(row, gpu, precision.tp_size)
         counts[index, 0] = phase_flops[VISION]
         counts[index, 1] = phase_flops[PROJECTOR]
         counts[index, 2] = phase_flops[SELECTION] + phase_flops[DECODE_SELECTION]
@@ -99,6 +94,7 @@ def evaluate_rows(
         times[index, 1] = seconds[SELECTION]
         times[index, 2] = seconds[PREFILL]
         times[index, 3] = seconds[DECODE] + seconds[DECODE_SELECTION]
+    return rows
 
 
 def workspace(model: ModelArrays, schedule: ScheduleArrays) -> Workspace:
@@ -115,6 +111,20 @@ def workspace(model: ModelArrays, schedule: ScheduleArrays) -> Workspace:
         + 12 * kinds
         + len(schedule.operations) * segments
     )
+    symbols = np.zeros(len(layout.SYMBOLS) + len(schedule.literals), np.int64)
+    symbols[len(layout.SYMBOLS) :] = schedule.literals
+    kind = model.lm_kinds[0]
+    symbols[layout.S_HIDDEN] = model.hidden_size
+    symbols[layout.S_HEADS] = kind["heads"]
+    symbols[layout.S_KV_HEADS] = kind["kv_heads"]
+    symbols[layout.S_HEAD_SIZE] = kind["head_size"]
+    symbols[layout.S_QUERY_WIDTH] = kind["heads"] * kind["head_size"]
+    symbols[layout.S_KV_WIDTH] = 2 * kind["kv_heads"] * kind["head_size"]
+    if len(model.tower_kinds) > 0:
+        tower_kind = model.tower_kinds[0]
+        symbols[layout.S_TOWER_HIDDEN] = tower_kind["hidden_size"]
+        symbols[layout.S_TOWER_HEADS] = tower_kind["heads"]
+        symbols[layout.S_TOWER_HEAD_SIZE] = tower_kind["head_size"]
     return Workspace(
         operators=np.zeros(most, OPERATOR),
         tower_counts=np.zeros((tower, 4), np.int64),
@@ -122,5 +132,7 @@ def workspace(model: ModelArrays, schedule: ScheduleArrays) -> Workspace:
         end=np.zeros(3, np.int64),
         kv=np.zeros((segments, kinds, 2), np.int64),
         totals=np.zeros(TOTALS, np.int64),
-        symbols=np.zeros(32, np.int64),
+        symbols=symbols,
+        seconds=np.zeros(len(layout.PHASES)),
+        phase_flops=np.zeros(len(layout.PHASES), np.int64),
     )

@@ -37,9 +37,22 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     No fastmath: integers must be exact and sums reproducible. ``nogil`` lets callers run blocks in
     threads. ``error_model="numpy"``: callers have checked their divisors, so no branch per division.
     """
+    return _compiled(function)
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """A kernel that is merged into its caller.
+
+    For parts that take whole tuples of arrays: passing those by value, and counting references to
+    each of their arrays, costs more than what the part does. Python cannot call it.
+    """
+    return _compiled(function, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _compiled(function: Callable[P, R], **flags: bool) -> Callable[P, R]:
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE_FOLDER
     try:
-        compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy", **flags)(function)
     finally:
         numba.config.CACHE_DIR = before
     return compiled

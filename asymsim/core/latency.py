@@ -14,7 +14,6 @@ from asymsim.core.layout import (
     BY_COLUMNS,
     BY_HEADS,
     BY_INNER,
-    DECODE_SELECTION,
     ELEMENTWISE,
     GEMM,
     REPLICATED,
@@ -75,11 +74,3 @@ def row_seconds(row: Array, gpu: GpuArrays, tp_size: int) -> float:
     else:
         flops = row["flops"] * share
     return max(memory_s, flops / gpu.flops_per_s)
-
-
-@kernel
-def phase_seconds(rows: Array, count: int, gpu: GpuArrays, tp_size: int, seconds: Array) -> None:
-    """Add up the rows' times by phase into ``seconds`` (phases)."""
-    seconds[: DECODE_SELECTION + 1] = 0.0
-    for index in range(count):
-        seconds[rows[index]["phase"]] += row_seconds(rows[index], gpu, tp_size)

@@ -71,6 +71,7 @@ LAYER = np.dtype(
             "hidden_size",
             "heads",
             "kv_heads",
+            "queries_per_kv_head",
             "head_size",
             "intermediate_size",
             "ups",
@@ -83,7 +84,8 @@ LAYER = np.dtype(
             "shared_intermediate_size",
             "norms",
         )
-    ]
+    ],
+    align=True,
 )
 
 # One executed operator. FLOPs and bytes are totals over `count` executions, the whole batch and all GPUs;
@@ -112,7 +114,8 @@ OPERATOR = np.dtype(
             "kv_read_bytes",
             "kv_write_bytes",
         )
-    ]
+    ],
+    align=True,
 )
 
 
@@ -123,6 +126,7 @@ class ModelArrays(NamedTuple):
     tower_prefix: Array
     patch_inputs: int
     tower_hidden_size: int
+    tower_framework_flops: int
     extra_tokens: int
     encoder_tokens_per_visual: int
     linears: Array
@@ -174,6 +178,7 @@ class ScheduleArrays(NamedTuple):
     threshold: int
     retain_num: int
     retain_den: int
+    literals: Array
 
 
 class Load(NamedTuple):
@@ -219,13 +224,15 @@ STEP = np.dtype(
             "recycle_divisor",
             "recycle_extra",
         )
-    ]
+    ],
+    align=True,
 )
 
 # KV entries kept in each language-model segment after prefill: floor(num / den * present) + plus.
-KV_RULE = np.dtype([(name, np.int64) for name in ("num", "den", "plus")])
+KV_RULE = np.dtype([(name, np.int64) for name in ("num", "den", "plus")], align=True)
 
-# Quantities that a selection operator's dimensions may name; a negative factor is a literal.
+# Quantities that a selection operator's dimensions may name. The literals of a schedule's operators
+# follow them in the workspace, so that every factor is an index.
 SYMBOLS = (
     "original",
     "visual",
@@ -278,7 +285,8 @@ FACTORS = 4
 OPERATION = np.dtype(
     [("kind", np.int64), ("stage", np.int64), ("segment", np.int64), ("single_layer", np.int64)]
     + [(name, np.int64, (FACTORS,)) for name in ("rows", "columns", "inner", "times")]
-    + [("reads", np.int64), ("writes", np.int64), ("flops_per_element", np.int64)]
+    + [("reads", np.int64), ("writes", np.int64), ("flops_per_element", np.int64)],
+    align=True,
 )
 
 
@@ -314,3 +322,5 @@ class Workspace(NamedTuple):
     kv: Array
     totals: Array
     symbols: Array
+    seconds: Array
+    phase_flops: Array

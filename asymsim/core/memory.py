@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asymsim.core.jit import kernel
+from asymsim.core.jit import inlined, kernel
 from asymsim.core.layout import Array, Load, ModelArrays, Precision, ScheduleArrays, Workspace
 
 
@@ -20,7 +20,7 @@ def layer_peak(kind: Array, tokens: int, mlp_tokens: int, pairs: int, unfused: i
     return 2 * tokens * kind["hidden_size"] + max(attention, ffn) // tp_size
 
 
-@kernel
+@inlined
 def activation_bytes(
     model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, work: Workspace
 ) -> int:

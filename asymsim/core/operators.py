@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asymsim.core.attention import chunk_position_sum, prefill_pairs
-from asymsim.core.jit import kernel
+from asymsim.core.jit import inlined, kernel
 from asymsim.core.layout import (
     ATTEND,
     ATTENTION,
@@ -33,7 +33,7 @@ from asymsim.core.layout import (
     ScheduleArrays,
     Workspace,
 )
-from asymsim.core.rows import SOFTMAX_FLOPS, put, put_attention, put_dense, put_elementwise, put_linear
+from asymsim.core.rows import SOFTMAX_FLOPS, put, put_attention, put_dense, put_elementwise, put_linear, repeat
 from asymsim.core.schedule import capped_growth_sum, growth, round_share, run_language_model, run_tower
 from asymsim.core.selection import put_selection
 
@@ -41,7 +41,7 @@ from asymsim.core.selection import put_selection
 KV_BLOCK_TOKENS = 16
 
 
-@kernel
+@inlined
 def build(
     model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, work: Workspace
 ) -> int:
@@ -56,7 +56,7 @@ def build(
     return put_selection(model, schedule, load, precision, work, at)
 
 
-@kernel
+@inlined
 def put_tower(
     model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, work: Workspace, at: int
 ) -> int:
@@ -69,6 +69,7 @@ def put_tower(
         rows, at, PATCH_EMBEDDING, VISION, 0, 1, 1, load.images * load.patches * load.batch_size,
         model.tower_hidden_size, model.patch_inputs, REPLICATED, precision,
     )
+    rows[at - 1]["torch_flops"] += model.tower_framework_flops * sequences
     for segment in range(len(schedule.tower_starts) - 1):
         start, stop = schedule.tower_starts[segment], schedule.tower_starts[segment + 1]
         tokens = model.extra_tokens + work.tower_counts[segment, 1]
@@ -95,7 +96,7 @@ def put_tower(
     return at
 
 
-@kernel
+@inlined
 def put_projector(
     model: ModelArrays, load: Load, tower_left: int, precision: Precision, work: Workspace, at: int
 ) -> int:
@@ -129,7 +130,7 @@ def put_projector(
     return at
 
 
-@kernel
+@inlined
 def put_prefill(
     model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, work: Workspace, at: int
 ) -> int:
@@ -148,6 +149,9 @@ def put_prefill(
                 continue
             kind = model.lm_kinds[index]
             keys = visual if kind["cross"] else tokens
+            if keys == 0:
+                # Without visual tokens a cross-attention layer is skipped as a whole, its FFN included.
+                continue
             if kind["cross"]:
                 pairs = tokens * visual
             else:
@@ -168,6 +172,16 @@ def put_prefill(
 
 
 @kernel
+def layers_with_visual(prefix: Array, starts: Array, counts: Array, index: int) -> int:
+    """Layers of a kind that still see visual tokens."""
+    layers = 0
+    for segment in range(len(starts) - 1):
+        if counts[segment, 1] > 0:
+            layers += prefix[starts[segment + 1], index] - prefix[starts[segment], index]
+    return layers
+
+
+@inlined
 def put_decode(
     model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, work: Workspace, at: int
 ) -> int:
@@ -175,21 +189,21 @@ def put_decode(
     rows, batch, totals = work.operators, load.batch_size, work.totals
     steps = load.output_tokens - 1
     first = at
-    counted = max(steps, 1)
     all_layers = len(model.lm_prefix) - 1
     for index in range(len(model.lm_kinds)):
         layers = model.lm_prefix[all_layers, index]
-        at = put_dense(
-            rows, at, model.lm_kinds[index], DECODE, 0, layers, layers * counted, batch, 0, batch, precision
-        )
+        if model.lm_kinds[index]["cross"]:
+            layers = layers_with_visual(model.lm_prefix, schedule.lm_starts, work.lm_counts, index)
+        at = put_dense(rows, at, model.lm_kinds[index], DECODE, 0, layers, layers, batch, 0, batch, precision)
     at = put_linear(
-        rows, at, HEAD, DECODE, all_layers, 1, counted, batch, model.vocab_size, model.hidden_size, BY_COLUMNS, precision
+        rows, at, HEAD, DECODE, all_layers, 1, 1, batch, model.vocab_size, model.hidden_size, BY_COLUMNS, precision
     )
     width_bytes = batch * model.hidden_size * precision.activation_bits // 8
-    at = put_elementwise(rows, at, EMBED, DECODE, 0, 1, counted, width_bytes, width_bytes, 0)
+    at = put_elementwise(rows, at, EMBED, DECODE, 0, 1, 1, width_bytes, width_bytes, 0)
     for index in range(first, at):
-        totals[FIRST_STEP_FLOPS] += rows[index]["flops"] // counted
-        totals[FIRST_STEP_TORCH_FLOPS] += rows[index]["torch_flops"] // counted
+        totals[FIRST_STEP_FLOPS] += rows[index]["flops"]
+        totals[FIRST_STEP_TORCH_FLOPS] += rows[index]["torch_flops"]
+        repeat(rows, index, steps)
     if steps == 0:
         at = first
     for segment in range(len(schedule.lm_starts) - 1):
@@ -198,7 +212,7 @@ def put_decode(
     return at
 
 
-@kernel
+@inlined
 def put_decode_attention(
     model: ModelArrays,
     schedule: ScheduleArrays,
@@ -224,23 +238,29 @@ def put_decode_attention(
     kv_heads, size = kind["kv_heads"], kind["head_size"]
     entry_bytes = 2 * size * precision.kv_bits // 8 * layers * batch
     if kind["cross"]:
-        attended, first, kept, final = steps * visual * kv_heads, visual * kv_heads, visual * kv_heads, visual * kv_heads
-        paged = kept
+        first = visual * kv_heads
+        torch_first, kept, final, paged = first, first, first, first
+        attended = steps * first
+        torch_attended = attended
     else:
         tokens = text + visual * model.visual_in_sequence
         rule = schedule.kv_rule[segment]
-        budget = rule["num"] * tokens // rule["den"] + rule["plus"]
+        budget = tokens
+        if rule["num"] != rule["den"] or rule["plus"] != 0:
+            budget = rule["num"] * tokens // rule["den"] + rule["plus"]
         held = min(tokens, budget)
         free, retain_num, retain_den = UNLIMITED, 1, 1
         if schedule.threshold >= 0:
             free, retain_num, retain_den = max(0, schedule.threshold - text), schedule.retain_num, schedule.retain_den
-        whole = round_share(schedule.full_head_num, schedule.full_head_den, kv_heads, NEAREST)
+        whole = 0
+        if schedule.full_head_num > 0:
+            whole = round_share(schedule.full_head_num, schedule.full_head_den, kv_heads, NEAREST)
         limit = UNLIMITED
         if kind["window_tokens"] > 0:
             limit = kind["window_tokens"] - 1
         elif kind["chunk_tokens"] > 0:
-            limit = kind["chunk_tokens"]
-        attended, first, kept, final, paged = 0, 0, 0, 0, 0
+            limit = kind["chunk_tokens"] - 1
+        attended, torch_attended, first, torch_first, kept, final, paged = 0, 0, 0, 0, 0, 0, 0
         for part in range(2):
             heads = whole if part == 0 else kv_heads - whole
             if heads == 0:
@@ -249,17 +269,19 @@ def put_decode_attention(
             some, num, den = free, retain_num, retain_den
             if part == 1 and schedule.hold:
                 some, num, den = min(free, max(0, budget - held)), 0, 1
+            torch_seen = capped_growth_sum(base, limit, steps, some, num, den) + steps
+            torch_seen_first = min(base, limit) + 1
+            seen, seen_first = torch_seen, torch_seen_first
             if kind["chunk_tokens"] > 0 and base == tokens:
-                seen = chunk_position_sum(tokens + steps, kind["chunk_tokens"]) - chunk_position_sum(
-                    tokens, kind["chunk_tokens"]
-                )
-                seen_first = tokens % kind["chunk_tokens"] + 1
-            else:
-                seen = capped_growth_sum(base, limit, steps, some, num, den) + steps
-                seen_first = min(base, limit) + 1
+                # The framework slides a window of the chunk's length; the mask itself starts anew with each chunk.
+                chunk = kind["chunk_tokens"]
+                seen = chunk_position_sum(tokens + steps, chunk) - chunk_position_sum(tokens, chunk)
+                seen_first = tokens % chunk + 1
             last = min(base + growth(steps, some, num, den), limit)
             attended += heads * seen
+            torch_attended += heads * torch_seen
             first += heads * seen_first
+            torch_first += heads * torch_seen_first
             kept += heads * min(base, limit)
             final += heads * last
             paged += heads * (-(-last // KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS)
@@ -268,19 +290,20 @@ def put_decode_attention(
     totals[KV_PAGED_BYTES] += paged * entry_bytes
     work.kv[segment, index, 0] = kept // kv_heads
     work.kv[segment, index, 1] = final // kv_heads
-    flops = 4 * (kind["heads"] // kv_heads) * size * layers * batch
+    flops = 4 * kind["queries_per_kv_head"] * size * layers * batch
     totals[FIRST_STEP_FLOPS] += first * flops
-    totals[FIRST_STEP_TORCH_FLOPS] += first * flops
+    totals[FIRST_STEP_TORCH_FLOPS] += torch_first * flops
     if steps == 0 or attended == 0:
         return at
     count = layers * steps
-    put(work.operators, at, ATTEND, ATTENTION, DECODE, start, layers, count, 1, attended // (kv_heads * steps), size)
+    mean_keys = int(attended / (kv_heads * steps))
+    put(work.operators, at, ATTEND, ATTENTION, DECODE, start, layers, count, 1, mean_keys, size)
     row = work.operators[at]
     row["groups"] = batch * kind["heads"]
     row["split"] = BY_HEADS
     row["flops"] = attended * flops
-    row["torch_flops"] = row["flops"]
-    row["elementwise_flops"] = SOFTMAX_FLOPS * attended * (kind["heads"] // kv_heads) * layers * batch
+    row["torch_flops"] = torch_attended * flops
+    row["elementwise_flops"] = SOFTMAX_FLOPS * attended * kind["queries_per_kv_head"] * layers * batch
     row["read_bytes"] = batch * kind["heads"] * size * precision.activation_bits // 8 * count
     row["write_bytes"] = row["read_bytes"]
     row["kv_read_bytes"] = attended * entry_bytes

@@ -71,6 +71,21 @@ def put(
 
 
 @kernel
+def repeat(rows: Array, at: int, times: int) -> None:
+    """Turn row ``at`` into ``times`` executions of itself."""
+    row = rows[at]
+    row["count"] *= times
+    row["flops"] *= times
+    row["torch_flops"] *= times
+    row["elementwise_flops"] *= times
+    row["weight_bytes"] *= times
+    row["read_bytes"] *= times
+    row["write_bytes"] *= times
+    row["kv_read_bytes"] *= times
+    row["kv_write_bytes"] *= times
+
+
+@kernel
 def put_linear(
     rows: Array,
     at: int,

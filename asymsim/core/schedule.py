@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asymsim.core.jit import kernel
+from asymsim.core.jit import inlined, kernel
 from asymsim.core.layout import (
     CEIL,
     ENCODER,
@@ -23,6 +23,8 @@ from asymsim.core.layout import (
 def round_share(num: int, den: int, reference: int, rounding: int) -> int:
     """``num / den * reference`` as an integer; nearest rounds halves to even, as Python and torch do."""
     product = num * reference
+    if den == 1:
+        return product
     whole = product // den
     rest = product - whole * den
     if rounding == CEIL and rest > 0:
@@ -37,8 +39,10 @@ def apply_step(step: Array, original: int, present: int) -> tuple[int, int]:
     """Tokens kept of ``present``, and tokens made of the dropped ones."""
     reference = present if step["of"] == PRESENT else original
     kept = round_share(step["num"], step["den"], reference, step["rounding"]) + step["plus"]
-    lowest = -((-step["at_least_num"] * present) // step["at_least_den"])
-    kept = min(max(kept, lowest, 0), present)
+    lowest = 0
+    if step["at_least_num"] > 0:
+        lowest = -((-step["at_least_num"] * present) // step["at_least_den"])
+    kept = min(max(kept, lowest), present)
     dropped = present - kept
     merged = 0
     if step["recycle_den"] > 0 and dropped > 0:
@@ -47,7 +51,7 @@ def apply_step(step: Array, original: int, present: int) -> tuple[int, int]:
     return kept, merged
 
 
-@kernel
+@inlined
 def run_tower(schedule: ScheduleArrays, load: Load, extra: int, counts: Array) -> int:
     """Fill tokens per encoder segment and return what is left per sequence at the encoder's end.
 
@@ -76,7 +80,7 @@ def run_tower(schedule: ScheduleArrays, load: Load, extra: int, counts: Array) -
     return present
 
 
-@kernel
+@inlined
 def run_language_model(
     schedule: ScheduleArrays, model: ModelArrays, load: Load, tower_left: int, counts: Array, end: Array
 ) -> None:

@@ -8,9 +8,9 @@ from importlib import resources
 from typing import Any
 
 import pytest
-from oracles.framework import build, parameters
 
 from asymsim.catalogue.hf.base import from_config
+from oracles.framework import build, parameters
 
 FOLDER = resources.files("asymsim.catalogue").joinpath("data/models")
 MODEL_TYPES = {
@@ -32,6 +32,8 @@ PUBLISHED = {
     "qwen2.5-7b": 7_615_616_512,
     "smolvlm-256m": 256_484_928,
 }
+
+SHARED_VISION_KEYS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "norm_type")
 
 # Class defaults whose pooling does not fit the default tower: 14 x 14 and 7 x 7 patches.
 NOT_RUNNABLE_BY_DEFAULT: dict[str, dict[str, Any]] = {
@@ -104,15 +106,18 @@ def test_every_switch_that_moves_parameters(name: str, changes: dict[str, Any]) 
 
 def test_internvl_under_its_own_names_is_the_same_model() -> None:
     native = CONFIGS["internvl3-8b"]
-    vision = {
-        **{"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
-        **{"image_size": 448, "patch_size": 14, "norm_type": "layer_norm"},
-        **{"qkv_bias": True, "qk_normalization": False},
-    }
+    # The names of OpenGVLab/InternVL3-8B, whose values are those of the native file.
+    vision = {key: native["vision_config"][key] for key in SHARED_VISION_KEYS}
     chat = {
-        **{"model_type": "internvl_chat", "llm_config": native["text_config"], "vision_config": vision},
-        **{"force_image_size": 448, "downsample_ratio": 0.5, "dynamic_image_size": True, "use_thumbnail": True},
-        **{"min_dynamic_patch": 1, "max_dynamic_patch": 12},
+        "model_type": "internvl_chat",
+        "llm_config": native["text_config"],
+        "vision_config": {**vision, "patch_size": 14, "qkv_bias": True, "qk_normalization": False},
+        "force_image_size": 448,
+        "downsample_ratio": 0.5,
+        "dynamic_image_size": True,
+        "use_thumbnail": True,
+        "min_dynamic_patch": 1,
+        "max_dynamic_patch": 12,
     }
     ours, theirs = from_config("chat", chat), from_config("native", native)
     assert ours.parameters == theirs.parameters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +23,7 @@ from asymsim.catalogue.images.fixed import FixedTile
 from asymsim.catalogue.images.idefics import SplitTiles
 from asymsim.catalogue.images.pixtral import LongestEdge
 from asymsim.catalogue.images.tiling import AspectTiles
+from asymsim.errors import InputError
 
 DRAW = random.Random(20240229)
 SIZES = [
@@ -156,7 +156,8 @@ def test_counts_hang_together(name: str) -> None:
     rule = RULES[name]
     for height, width in SIZES:
         tokens = rule.tokens(height, width)
-        assert tokens.sequences >= 1 and tokens.visual_tokens >= 1
+        assert tokens.sequences >= 1
+        assert tokens.visual_tokens >= 1
         assert tokens.patches <= tokens.sequences * tokens.sequence_tokens
         assert tokens.projector_tokens % tokens.sequences == 0
 
@@ -198,8 +199,17 @@ def test_pixtral_tokens_outright_take_the_smallest_square() -> None:
     assert PIXTRAL.tokens_for(64 * 65 + 1).sequences == 2
 
 
+@pytest.mark.parametrize("name", sorted(RULES.keys() - {"llava"}))
+@pytest.mark.parametrize("size", [(0, 5), (5, -1), (5, 2**40), (True, 5), (2.5, 5)])
+def test_bad_sizes_are_input_errors(name: str, size: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match=r"image_(?:height|width) = "):
+        RULES[name].tokens(*size)
+    with pytest.raises(InputError, match="visual_tokens = "):
+        RULES[name].tokens_for(0)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_default_size_is_an_image(name: str) -> None:
     rule = RULES[name]
-    check: Callable[[int, int], object] = rule.tokens
-    assert check(*rule.default_size())
+    height, width = rule.default_size()
+    assert rule.tokens(height, width).visual_tokens > 0

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,19 +23,12 @@ BYTES_PER_ELEMENT = 2
 
 # Parameter names to parts; the first prefix that fits decides.
 PARTS = (
-    ("lm_head.", "lm_head"),
-    ("model.vision_tower.", "vision_tower"),
-    ("model.vision_model.", "vision_tower"),
-    ("model.multi_modal_projector.", "projector"),
-    ("model.connector.", "projector"),
-    ("model.image_newline", "projector"),
-    ("model.language_model.embed_tokens.", "embeddings"),
-    ("model.text_model.embed_tokens.", "embeddings"),
-    ("model.embed_tokens.", "embeddings"),
-    ("model.language_model.", "language_model"),
-    ("model.text_model.", "language_model"),
-    ("model.layers.", "language_model"),
-    ("model.norm.", "language_model"),
+    *(("lm_head.", "lm_head"), ("model.vision_tower.", "vision_tower"), ("model.vision_model.", "vision_tower")),
+    *(("model.multi_modal_projector.", "projector"), ("model.connector.", "projector")),
+    *(("model.image_newline", "projector"), ("model.embed_tokens.", "embeddings")),
+    *(("model.language_model.embed_tokens.", "embeddings"), ("model.text_model.embed_tokens.", "embeddings")),
+    *(("model.language_model.", "language_model"), ("model.text_model.", "language_model")),
+    *(("model.layers.", "language_model"), ("model.norm.", "language_model")),
 )
 
 
@@ -106,10 +100,15 @@ def counted_layers(layers: Sequence[Any], counter: FlopCounterMode) -> Iterator[
     """While open, the FLOPs of each layer's forward pass are appended to the list."""
     counts: list[int] = []
     started: list[int] = []
-    hooks = []
-    for layer in layers:
-        hooks.append(layer.register_forward_pre_hook(lambda *_: started.append(counter.get_total_flops())))
-        hooks.append(layer.register_forward_hook(lambda *_: counts.append(counter.get_total_flops() - started.pop())))
+
+    def enter(*_: Any) -> None:
+        started.append(counter.get_total_flops())
+
+    def leave(*_: Any) -> None:
+        counts.append(counter.get_total_flops() - started.pop())
+
+    hooks = [layer.register_forward_pre_hook(enter) for layer in layers]
+    hooks += [layer.register_forward_hook(leave) for layer in layers]
     try:
         yield counts
     finally:
@@ -134,7 +133,7 @@ def prefill_and_decode(model: Any, tokens: int, batch_size: int = 1) -> tuple[in
     with torch.no_grad(), FlopCounterMode(display=False) as counter, counted_layers(decoder.layers, counter) as layers:
         step(tokens)
     held = cache_bytes(cache)
-    return int(counter.get_total_flops()), tuple(layers), flops(lambda: step(1)), held
+    return int(counter.get_total_flops()), tuple(layers), flops(partial(step, 1)), held
 
 
 def vision_flops(model: Any, geometry: ImageTokens, images: int) -> tuple[int, int]:
@@ -147,31 +146,20 @@ def vision_flops(model: Any, geometry: ImageTokens, images: int) -> tuple[int, i
     sequences = images * geometry.sequences
     if config.model_type == "pixtral":
         # One image at a time: of a batch the class makes one sequence, whose blocks see each other masked.
-        pixels = meta(1, 3, patch, patch * geometry.sequence_tokens)
-        tower_flops = sequences * flops(lambda: tower(pixels))
+        tower_flops = sequences * flops(partial(tower, meta(1, 3, patch, patch * geometry.sequence_tokens)))
     elif hasattr(inner, "connector"):
         # The class checks a mask's content, which meta tensors lack, so its parts run one by one.
-        patches = tower.embeddings.patch_embedding
-        tower_flops = flops(lambda: patches(meta(sequences, 3, size, size)))
+        tower_flops = flops(partial(tower.embeddings.patch_embedding, meta(sequences, 3, size, size)))
         states = meta(sequences, geometry.sequence_tokens, config.hidden_size)
-        tower_flops += flops(lambda: tower.encoder(inputs_embeds=states, attention_mask=None))
+        tower_flops += flops(partial(tower.encoder, inputs_embeds=states, attention_mask=None))
     else:
-        tower_flops = flops(lambda: tower(meta(sequences, 3, size, size)))
-    return tower_flops, flops(lambda: projector_of(inner)(projector_input(inner, geometry, sequences, config)))
-
-
-def projector_of(inner: Any) -> Any:
-    """The module between tower and decoder."""
-    return inner.connector if hasattr(inner, "connector") else inner.multi_modal_projector
-
-
-def projector_input(inner: Any, geometry: ImageTokens, sequences: int, config: Any) -> torch.Tensor:
-    """Encoder output as the projector takes it."""
-    projector = projector_of(inner)
+        tower_flops = flops(partial(tower, meta(sequences, 3, size, size)))
+    projector = inner.connector if hasattr(inner, "connector") else inner.multi_modal_projector
+    rows, width = geometry.sequence_tokens, config.hidden_size
     if hasattr(projector, "linear_1"):
-        rows = geometry.projector_tokens // geometry.sequences
-        return meta(sequences, rows, projector.linear_1.in_features)
-    return meta(sequences, geometry.sequence_tokens, config.hidden_size)
+        # Here [CLS] is gone and pixel shuffle is done before the projector is called.
+        rows, width = geometry.projector_tokens // geometry.sequences, projector.linear_1.in_features
+    return tower_flops, flops(partial(projector, meta(sequences, rows, width)))
 
 
 def measure(
@@ -201,18 +189,13 @@ def measure(
 
 
 def pruned_prefill(config: Mapping[str, Any], counts_by_layer: Sequence[int]) -> tuple[int, ...]:
-    """FLOPs of each decoder layer when ``counts_by_layer[i]`` tokens enter layer i.
-
-    For decoders with one kind of rotary embedding (Llama, Mistral, Qwen2): FastV, PyramidDrop, pruning before
-    prefill. The head is not included.
-    """
+    """FLOPs of each layer, ``counts_by_layer[i]`` tokens entering layer i; for Llama, Mistral and Qwen2 decoders."""
     decoder = decoder_of(build(config))
-    if len(counts_by_layer) != len(decoder.layers):
-        raise ValueError(f"{len(counts_by_layer)} counts for {len(decoder.layers)} layers")
 
     def run(layer: Any, tokens: int) -> None:
         states = meta(1, tokens, decoder.config.hidden_size)
         positions = torch.arange(tokens, device="meta")[None]
         layer(states, attention_mask=None, position_embeddings=decoder.rotary_emb(states, positions))
 
-    return tuple(flops(lambda: run(layer, n)) for layer, n in zip(decoder.layers, counts_by_layer, strict=True))
+    pairs = zip(decoder.layers, counts_by_layer, strict=True)
+    return tuple(flops(partial(run, layer, tokens)) for layer, tokens in pairs)

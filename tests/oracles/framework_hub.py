@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from oracles.framework import FrameworkCounts, flops, meta, prefill_and_decode
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.models.siglip.configuration_siglip import SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
 from asymsim.catalogue.images.base import ImageTokens
+from oracles.framework import FrameworkCounts, flops, meta, prefill_and_decode
 
 DECODER_FIELDS = (
     "hidden_size",
@@ -98,7 +98,8 @@ class MiniCpmVision(nn.Module):
         """FLOPs of tower and resampler; a slice is a strip one patch high."""
         patch = self.tower.patch_embedding.kernel_size[0]
         strips = meta(images * geometry.sequences, 3, patch, patch * geometry.sequence_tokens)
-        states = meta(images * geometry.sequences, geometry.sequence_tokens, self.tower.position_embedding.embedding_dim)
+        width = self.tower.patch_embedding.out_channels
+        states = meta(images * geometry.sequences, geometry.sequence_tokens, width)
         return flops(lambda: self.tower(strips)), flops(lambda: self.projector(states))
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from oracles.framework import FrameworkCounts, build, counted_layers, meta, parameters, prefill_and_decode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+from oracles.framework import FrameworkCounts, build, counted_layers, meta, parameters, prefill_and_decode
 
 PARTS = (
     ("lm_head.", "lm_head"),

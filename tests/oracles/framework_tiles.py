@@ -7,15 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from oracles.framework import (
-    FrameworkCounts,
-    cache_bytes,
-    counted_layers,
-    flops,
-    meta,
-    prefill_and_decode,
-)
-from oracles.framework import parameters as parameters_by_part
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     CONFIG_MAPPING,
@@ -26,6 +17,15 @@ from transformers import (
 )
 
 from asymsim.catalogue.images.base import ImageTokens
+from oracles.framework import (
+    FrameworkCounts,
+    cache_bytes,
+    counted_layers,
+    flops,
+    meta,
+    prefill_and_decode,
+)
+from oracles.framework import parameters as parameters_by_part
 
 CLASSES = {
     "mllama": MllamaForConditionalGeneration,

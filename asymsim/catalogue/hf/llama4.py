@@ -41,6 +41,7 @@ VISION_DEFAULTS: dict[str, Any] = {
 }
 # max_patches of transformers 5.23.0's image processor, and of meta-llama/Llama-4-Scout-17B-16E-Instruct.
 MOST_TILES = 16
+LARGEST_MERGE = 16
 
 
 @adapter("llama4")
@@ -50,7 +51,7 @@ def llama4(name: str, fields: Fields) -> VlmModel:
     vision = fields.part("vision_config", VISION_DEFAULTS)
     width, heads = vision.integer("hidden_size"), vision.integer("num_attention_heads")
     if width % (4 * heads):
-        raise vision.error("num_attention_heads", f"hidden_size = {width} must be a multiple of 4 x num_attention_heads")
+        raise vision.error("num_attention_heads", f"4 x num_attention_heads must divide hidden_size = {width}")
     intermediate = vision.integer("intermediate_size")
     size, patch, merge = vision.integer("image_size"), vision.integer("patch_size"), _merge(vision)
     side = size // patch
@@ -80,10 +81,11 @@ def llama4(name: str, fields: Fields) -> VlmModel:
 def _merge(vision: Fields) -> int:
     """Patches a side that the pixel shuffle lays side by side."""
     ratio = vision.get("pixel_shuffle_ratio")
-    known = isinstance(ratio, float | int) and not isinstance(ratio, bool) and 0 < ratio <= 1
-    if not known or round(1 / ratio) * ratio != 1:
-        raise vision.error("pixel_shuffle_ratio", "give 1 over a whole number, such as 0.5")
-    return round(1 / ratio)
+    if isinstance(ratio, float | int) and not isinstance(ratio, bool) and 1 / LARGEST_MERGE <= ratio <= 1:
+        merge = round(1 / ratio)
+        if merge * ratio == 1:
+            return merge
+    raise vision.error("pixel_shuffle_ratio", f"give 1 over a whole number up to {LARGEST_MERGE}, such as 0.5")
 
 
 def _projector(vision: Fields, shuffled: int, hidden: int) -> Projector:

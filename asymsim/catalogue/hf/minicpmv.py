@@ -65,15 +65,16 @@ def _resampler(width: int, hidden: int, queries: int, fields: Fields) -> Project
     """
     if hidden % RESAMPLER_HEAD_SIZE:
         raise fields.error("hidden_size", f"must be a multiple of {RESAMPLER_HEAD_SIZE}, the resampler's head size")
-    square = {"inputs": hidden, "outputs": hidden}
+    query_output = Linear(inputs=hidden, outputs=hidden, bias=True)
+    key_value = replace(query_output, rows="encoder")
     return Projector(
         linears=(
             Linear(inputs=width, outputs=hidden, rows="encoder"),
-            Linear(**square, bias=True),
-            Linear(**square, bias=True, rows="encoder"),
-            Linear(**square, bias=True, rows="encoder"),
-            Linear(**square, bias=True),
-            Linear(**square),
+            query_output,
+            key_value,
+            key_value,
+            query_output,
+            Linear(inputs=hidden, outputs=hidden),
         ),
         resampler=Resampler(heads=hidden // RESAMPLER_HEAD_SIZE, head_size=RESAMPLER_HEAD_SIZE),
         # The queries, and norms of queries, keys and output.

@@ -6,7 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from asymsim.catalogue.hf.base import Fields, adapter
-from asymsim.catalogue.hf.qwen2_vl import MAX_PIXELS, MIN_PIXELS, check_output, encoder_shape, merger, patch_embedding, qwen_text
+from asymsim.catalogue.hf.qwen2_vl import (
+    MAX_PIXELS,
+    MIN_PIXELS,
+    check_output,
+    encoder_shape,
+    merger,
+    patch_embedding,
+    qwen_text,
+)
 from asymsim.catalogue.images.dynamic import DynamicResolution
 from asymsim.catalogue.model import Layer, VisionTower, VlmModel
 

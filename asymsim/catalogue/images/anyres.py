@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
+from asymsim.catalogue.images.canvas import check_size, check_tokens
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -42,6 +43,7 @@ class AnyRes(ImageRule):
     max_tiles: int = 0
 
     def tokens(self, height: int, width: int) -> ImageTokens:
+        check_size(height, width)
         best_height, best_width = self.resolution(height, width)
         rows, columns = best_height // self.tile_size, best_width // self.tile_size
         grid_height, grid_width = self._unpadded(height, width, rows, columns)
@@ -56,6 +58,7 @@ class AnyRes(ImageRule):
 
         More tokens than the largest of these has are taken as several of the largest.
         """
+        check_tokens(visual_tokens)
         sizes = sorted((self.tokens(*size) for size in self.pinpoints), key=lambda size: size.sequences)
         for size in sizes:
             if size.visual_tokens >= visual_tokens:

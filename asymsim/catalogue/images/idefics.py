@@ -1,4 +1,4 @@
-"""The image enlarged to a fixed longest edge and cut into tiles, and the whole image as one more (Idefics 3, SmolVLM)."""
+"""The image brought to a fixed longest edge and cut into tiles, then added whole (Idefics 3, SmolVLM)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
+from asymsim.catalogue.images.canvas import check_size, check_tokens
 
 # transformers 5.23.0, image_processing_idefics3.py: no edge grows beyond this before the cut.
 LARGEST_EDGE = 4096
@@ -48,12 +49,14 @@ class SplitTiles(ImageRule):
         return max(1, rows), max(1, columns)
 
     def tokens(self, height: int, width: int) -> ImageTokens:
+        check_size(height, width)
         rows, columns = self.grid(height, width)
         tiles = self._with_whole(rows * columns)
         return self._tiles(tiles, tiles * self.tile_tokens)
 
     def tokens_for(self, visual_tokens: int) -> ImageTokens:
         """As the base class says; more tiles than one image has are taken as several images."""
+        check_tokens(visual_tokens)
         needed = -(-visual_tokens // self.tile_tokens)
         edge = math.ceil(self.longest_edge / self.tile_size)
         counts = [self._with_whole(edge * short) for short in range(1, edge + 1)]

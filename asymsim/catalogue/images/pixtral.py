@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
+from asymsim.catalogue.images.canvas import check_size, check_tokens
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -28,6 +29,7 @@ class LongestEdge(ImageRule):
     patch_size: int
 
     def tokens(self, height: int, width: int) -> ImageTokens:
+        check_size(height, width)
         ratio = max(height / self.longest_edge, width / self.longest_edge)
         if ratio > 1:
             # The processor fails on an edge that rounds down to nothing; one row of patches is kept instead.
@@ -41,6 +43,7 @@ class LongestEdge(ImageRule):
 
         More tokens than the largest image has are taken as several of the largest.
         """
+        check_tokens(visual_tokens)
         most = self.longest_edge // self.patch_size
         images = -(-visual_tokens // (most * (most + 1)))
         if images > 1:

@@ -1,4 +1,4 @@
-"""MiniCPM-V: a low-resolution view and a grid of slices, each of which a resampler turns into a fixed number of tokens."""
+"""MiniCPM-V: a low-resolution view and a grid of slices, each resampled to a fixed number of tokens."""
 
 from __future__ import annotations
 

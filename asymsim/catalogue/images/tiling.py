@@ -6,6 +6,7 @@ from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
+from asymsim.catalogue.images.canvas import check_size, check_tokens
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -49,12 +50,14 @@ class AspectTiles(ImageRule):
         return best
 
     def tokens(self, height: int, width: int) -> ImageTokens:
+        check_size(height, width)
         rows, columns = self.grid(height, width)
         tiles = self._with_thumbnail(rows * columns)
         return self._tiles(tiles, tiles * self.tile_tokens)
 
     def tokens_for(self, visual_tokens: int) -> ImageTokens:
         """As the base class says; more tiles than one image has are taken as several images."""
+        check_tokens(visual_tokens)
         needed = -(-visual_tokens // self.tile_tokens)
         counts = sorted({self._with_thumbnail(columns * rows) for columns, rows in self._grids()})
         full, rest = divmod(needed, counts[-1])

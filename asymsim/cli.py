@@ -1,0 +1,235 @@
+"""The command line: flags in, tables, JSON or CSV out; every mistake in one line, with exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import App, Parameter
+
+from asymsim import __version__, flags
+from asymsim.errors import AsymsimError
+from asymsim.terminal import Format, emit, progress, say
+
+FormatFlag = Annotated[
+    Format | None,
+    Parameter(
+        group=flags.OUTPUT, help="How results are written: table, json or csv; by default as --out ends, or table."
+    ),
+]
+OutFlag = Annotated[str | None, Parameter(group=flags.OUTPUT, help="File for the result, instead of stdout.")]
+
+app = App(
+    name="asymsim",
+    version=__version__,
+    help="What vision-language-model inference costs, and what any token-pruning schedule saves.",
+)
+listing = App(name="list", help="List the models, GPUs, methods and counting conventions.")
+app.command(listing)
+
+
+@app.command
+@flags.scenario_command()
+def estimate(
+    given: dict[str, Any],
+    *,
+    operators: Annotated[bool, Parameter(group=flags.OUTPUT, negative="")] = False,
+    format: FormatFlag = None,
+    out: OutFlag = None,
+) -> None:
+    """Predict what one scenario costs, phase by phase, and what its schedule saves.
+
+    Parameters
+    ----------
+    operators
+        List every operator with its shape, FLOPs and bytes; with csv, these rows alone.
+    """
+    from asymsim import report, views
+    from asymsim.estimation import estimate as predict
+
+    document = predict(flags.scenario(given), operators=operators).to_dict()
+    rows = document.get("operators") or [report.flatten(document)]
+
+    def parts() -> list[Any]:
+        listed = [views.operators_table(document["operators"])] if operators else []
+        return [views.estimate_table(document), *listed]
+
+    emit(document, rows, parts, format, out)
+
+
+@app.command
+@flags.scenario_command(without=("method", "keep", "schedule"))
+def compare(
+    given: dict[str, Any],
+    *,
+    methods: Annotated[str | None, Parameter(group=flags.COMPARISON)] = None,
+    budget: Annotated[float, Parameter(group=flags.COMPARISON)] = 0.5,
+    match: Annotated[Literal["budget", "keep"], Parameter(group=flags.COMPARISON)] = "budget",
+    format: FormatFlag = None,
+    out: OutFlag = None,
+) -> None:
+    """Set pruning methods side by side at one budget.
+
+    Parameters
+    ----------
+    methods
+        Methods joined by commas; all that prune visual tokens by default.
+    budget
+        Share of visual tokens that the mean language-model layer sees, in [0, 1]; for KV methods, of
+        the cache after prefill.
+    match
+        "budget" solves each method's keep for the budget; "keep" gives each method the same keep.
+    """
+    from asymsim import comparison, views
+
+    chosen = None if methods is None else flags.names(methods, "methods")
+    rows = comparison.compare(flags.scenario(given), chosen, budget=budget, match=match)
+    emit(rows, rows, lambda: views.comparison_parts(rows, budget, match), format, out)
+
+
+@app.command
+@flags.scenario_command(
+    without=("method", "keep", "schedule"),
+    lists={"model": "Models joined by commas.", "gpu": "GPUs joined by commas."},
+)
+def savings(
+    given: dict[str, Any],
+    *,
+    method: Annotated[str | None, Parameter(group=flags.COMPARISON)] = None,
+    budgets: Annotated[str | None, Parameter(group=flags.COMPARISON)] = None,
+    format: FormatFlag = None,
+    out: Annotated[str | None, Parameter(group=flags.OUTPUT)] = None,
+) -> None:
+    """Draw what methods save as the budget varies, on models and GPUs.
+
+    Parameters
+    ----------
+    method
+        Methods joined by commas; all that prune visual tokens by default.
+    budgets
+        Mean shares of visual tokens joined by commas; by default 0.1 to 1 in steps of 0.1.
+    out
+        Folder for savings.csv and savings.png.
+    """
+    from asymsim import comparison, views
+
+    models = flags.names(given.pop("model"), "model")
+    gpus = flags.names(given.pop("gpu", "h100_sxm"), "gpu")
+    first = flags.scenario(given, model=models[0], gpu=gpus[0])
+    load = {name: getattr(first, name) for name in given}
+    chosen = None if method is None else flags.names(method, "method")
+    shares = comparison.BUDGETS if budgets is None else flags.numbers(budgets, "budgets")
+    with progress("curves") as show:
+        rows = comparison.savings_curves(models, gpus, chosen, shares, progress=show, **load)
+    if out is not None:
+        from asymsim.files import make_folder, write_file
+        from asymsim.plots import savings_figure
+        from asymsim.tables import csv_text
+
+        picture = savings_figure(rows)
+        folder = make_folder(out)
+        write_file(folder / "savings.csv", csv_text(rows))
+        write_file(folder / "savings.png", picture)
+        say(f"wrote {folder / 'savings.csv'} and {folder / 'savings.png'}")
+    emit(rows, rows, lambda: views.savings_parts(rows), format, None)
+
+
+@app.command
+def reproduce(*, format: FormatFlag = None, out: OutFlag = None) -> None:
+    """Recompute the tables that papers published, and show how far off they are."""
+    from asymsim.reproduce import rows as published
+    from asymsim.tables import records_table
+
+    rows = published()
+    emit(rows, rows, lambda: [records_table(rows)], format, out)
+    counts = {status: sum(row["status"] == status for row in rows) for status in sorted({r["status"] for r in rows})}
+    say(f"{len(rows)} published figures: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
+
+
+@listing.command
+def models(*, format: FormatFlag = None, out: OutFlag = None) -> None:
+    """List the models of the catalogue, with the visual tokens of their typical image."""
+    from asymsim.listing import model_rows, model_table
+
+    rows = model_rows()
+    emit(rows, rows, lambda: [model_table(rows)], format, out)
+
+
+@listing.command
+def gpus(*, format: FormatFlag = None, out: OutFlag = None) -> None:
+    """List the GPUs of the catalogue; peaks are dense."""
+    from asymsim.listing import gpu_rows, gpu_table
+
+    rows = gpu_rows()
+    emit(rows, rows, lambda: [gpu_table(rows)], format, out)
+
+
+@listing.command
+def methods(*, format: FormatFlag = None, out: OutFlag = None) -> None:
+    """List the pruning methods: what each prunes, its usual keep, its settings and its paper."""
+    from asymsim.listing import method_rows
+    from asymsim.tables import records_table
+
+    rows = method_rows()
+    emit(rows, rows, lambda: [records_table(rows)], format, out)
+
+
+@listing.command
+def conventions(*, format: FormatFlag = None, out: OutFlag = None) -> None:
+    """List the ways to count FLOPs, with their sources."""
+    from asymsim.listing import convention_rows
+    from asymsim.tables import records_table
+
+    rows = convention_rows()
+    emit(rows, rows, lambda: [records_table(rows)], format, out)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line.
+
+    Returns
+    -------
+    int
+        The exit code: 0; 2 for a mistake of the user's, told in one line on stderr; 130 where
+        interrupted; 141 where the reader of stdout has gone, as shells report it.
+    """
+    try:
+        command, bound, _ = app.parse_args(list(argv), exit_on_error=False, print_error=False)
+        command(*bound.args, **bound.kwargs)
+        sys.stdout.flush()
+    except cyclopts.CycloptsError as error:
+        return _refuse(flags.explain(error))
+    except AsymsimError as error:
+        return _refuse(str(error))
+    except BrokenPipeError:
+        return 141
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    except OSError as error:
+        return _refuse(f"stdout: cannot be written ({error.strerror or error})")
+    return 0
+
+
+def _refuse(message: str) -> int:
+    say("error: " + " ".join(message.split()))
+    return 2
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    code = run(sys.argv[1:])
+    if code in (2, 141):
+        # What could not be written would be tried again, and complained of, when the interpreter ends.
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""One model, GPU and schedule over columns of token counts: a full estimate a row, in compiled blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from asymsim.core.estimate import COUNTS, TIMES, evaluate_rows, workspace
+from asymsim.core.layout import Array, Load
+from asymsim.errors import InputError, UnknownNameError
+from asymsim.estimation import Setting, check_countable, setting
+from asymsim.memory import USABLE_SHARE, WORKSPACE_BYTES, kv_share, weights_bytes
+from asymsim.scenario import Scenario
+from asymsim.workload import LARGEST_BATCH, LARGEST_IMAGES, LARGEST_TOKENS, Workload, workload
+
+COLUMNS = {
+    "num_images": (0, LARGEST_IMAGES),
+    "text_tokens": (1, LARGEST_TOKENS),
+    "output_tokens": (1, LARGEST_TOKENS),
+    "batch_size": (1, LARGEST_BATCH),
+}
+DERIVED = ("peak_bytes", "max_batch_size", "ttft_s", "tpot_s", "e2e_s")
+FIGURES = (*COUNTS, *TIMES, *DERIVED)
+# Large enough to hide the cost of a call, small enough to stay in the cache.
+BLOCK_ROWS = 1 << 14
+
+
+def evaluate(
+    scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[str] = FIGURES
+) -> dict[str, Array]:
+    """Estimate ``scenario`` once for each row of ``columns``.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What all rows share: model, GPU, schedule, image size; its token counts are the defaults.
+    columns : mapping of str to integers or integer arrays
+        Any of ``num_images``, ``text_tokens``, ``output_tokens``, ``batch_size``; arrays of one
+        common length, a number stands for every row.
+    figures : sequence of str
+        Which of ``FIGURES`` to return; fewer take less memory.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray, shape (rows,)
+        FLOPs and bytes as int64 for the whole batch (``peak_bytes`` and ``activation_bytes`` on each
+        GPU), times in seconds as float64. Where the budget adapts to the sample, expectations as
+        float64. Counting is ``exact``.
+
+    Raises
+    ------
+    InputError
+        If a column is no array of whole numbers, out of range, or of another length.
+    UnknownNameError
+        If a column or figure has no such name.
+    """
+    for name in columns:
+        if name not in COLUMNS:
+            raise UnknownNameError("column", name, COLUMNS)
+    for name in figures:
+        if name not in FIGURES:
+            raise UnknownNameError("figure", name, FIGURES)
+    bound = setting(scenario)
+    one = _one_image(scenario, bound)
+    values = {name: _column(name, values) for name, values in columns.items()}
+    rows = max((len(each) for each in values.values()), default=1)
+    for name, each in values.items():
+        if len(each) not in (1, rows):
+            raise InputError(name, len(each), f"give 1 value or {rows}, as the longest column has")
+    _check_largest(bound, one, values)
+    result = {name: np.empty(rows, _type(name, bound)) for name in figures}
+    counts, times = np.empty((BLOCK_ROWS, len(COUNTS)), np.int64), np.empty((BLOCK_ROWS, len(TIMES)))
+    defaults = one.load()
+    for start in range(0, rows, BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, rows)
+        loads = np.tile(np.array(defaults, np.int64), (stop - start, 1))
+        for name, each in values.items():
+            loads[:, _FIELD[name]] = each if len(each) == 1 else each[start:stop]
+        _set_visual(one, loads)
+        block = _block(bound, loads, counts[: stop - start], times[: stop - start])
+        for name in figures:
+            result[name][start:stop] = block[name]
+    return result
+
+
+_FIELD = {
+    "num_images": Load._fields.index("images"),
+    "text_tokens": Load._fields.index("text_tokens"),
+    "output_tokens": Load._fields.index("output_tokens"),
+    "batch_size": Load._fields.index("batch_size"),
+}
+
+
+def _one_image(scenario: Scenario, bound: Setting) -> Workload:
+    return workload(
+        bound.model,
+        num_images=scenario.num_images,
+        image_height=scenario.image_height,
+        image_width=scenario.image_width,
+        visual_tokens=scenario.visual_tokens,
+        text_tokens=scenario.text_tokens,
+        output_tokens=scenario.output_tokens,
+        batch_size=scenario.batch_size,
+    )
+
+
+def _column(name: str, values: Any) -> Array:
+    array = np.atleast_1d(np.asarray(values))
+    if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) == 0:
+        raise InputError(name, f"{array.dtype} array of shape {array.shape}", "give a non-empty list of whole numbers")
+    lowest, highest = COLUMNS[name]
+    if array.min() < lowest or array.max() > highest:
+        outside = array.min() if array.min() < lowest else array.max()
+        raise InputError(name, int(outside), f"give whole numbers from {lowest} to {highest}")
+    return array
+
+
+def _check_largest(bound: Setting, one: Workload, values: Mapping[str, Array]) -> None:
+    if "num_images" in values and one.image is None and int(values["num_images"].max()) > 0:
+        raise InputError("num_images", int(values["num_images"].max()), "give the scenario an image to repeat")
+    largest = {name: int(each.max()) for name, each in values.items()}
+    images = largest.pop("num_images", one.num_images)
+    per_image = -(-one.visual_tokens // max(1, one.num_images))
+    check_countable(
+        bound,
+        Workload(
+            num_images=images,
+            image=one.image,
+            visual_tokens=images * per_image,
+            text_tokens=largest.get("text_tokens", one.text_tokens),
+            output_tokens=largest.get("output_tokens", one.output_tokens),
+            batch_size=largest.get("batch_size", one.batch_size),
+        ),
+    )
+
+
+def _set_visual(one: Workload, loads: Array) -> None:
+    """Visual tokens in proportion to each row's images."""
+    if one.num_images > 0:
+        images = loads[:, _FIELD["num_images"]]
+        loads[:, Load._fields.index("visual_tokens")] = images * one.visual_tokens // one.num_images
+
+
+def _type(name: str, bound: Setting) -> type:
+    whole = name in COUNTS or name in ("peak_bytes", "max_batch_size")
+    return np.int64 if whole and len(bound.schedules) == 1 else np.float64
+
+
+def _block(bound: Setting, loads: Array, counts: Array, times: Array) -> dict[str, Array]:
+    """All figures of a block; expectations over the schedules where there are several."""
+    total_counts: Array | float = 0.0
+    total_times: Array | float = 0.0
+    for share, schedule in bound.schedules:
+        evaluate_rows(
+            bound.model_arrays, schedule, loads, bound.precision, bound.gpu_arrays,
+            workspace(bound.model_arrays, schedule), counts, times,
+        )
+        if len(bound.schedules) == 1:
+            total_counts, total_times = counts, times
+        else:
+            total_counts, total_times = total_counts + share * counts, total_times + share * times
+    assert isinstance(total_counts, np.ndarray) and isinstance(total_times, np.ndarray)
+    block = {name: total_counts[:, index] for index, name in enumerate(COUNTS)}
+    block.update({name: total_times[:, index] for index, name in enumerate(TIMES)})
+    share_kv = kv_share(bound.model, bound.precision.tp_size)
+    per_batch = block["kv_cache_bytes"] * share_kv + block["activation_bytes"]
+    fixed = weights_bytes(bound.model, bound.precision) + WORKSPACE_BYTES
+    usable = USABLE_SHARE * bound.gpu.capacity_bytes - fixed
+    batch = loads[:, _FIELD["batch_size"]]
+    block["peak_bytes"] = fixed + np.rint(per_batch)
+    block["max_batch_size"] = np.maximum(0, np.floor(usable / (per_batch / batch)))
+    block["ttft_s"] = block["vision_s"] + block["selection_s"] + block["prefill_s"]
+    steps = loads[:, _FIELD["output_tokens"]] - 1
+    block["tpot_s"] = np.where(steps > 0, block["decode_s"] / np.maximum(1, steps), np.nan)
+    block["e2e_s"] = block["ttft_s"] + block["decode_s"]
+    return block

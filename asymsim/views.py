@@ -1,0 +1,196 @@
+"""What the commands show to people: one scenario, methods side by side, savings by budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asymsim.tables import DASH, Rows, number, percent, plain, seconds, share, table
+from asymsim.units import human_bytes, human_flops, human_seconds
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+TIMES = {
+    "vision_s": "vision encoder, projector",
+    "selection_s": "selection",
+    "prefill_s": "prefill",
+    "ttft_s": "TTFT",
+    "tpot_s": "TPOT",
+    "e2e_s": "end to end",
+}
+SAVED = {
+    "flops": "FLOPs",
+    "prefill_flops": "prefill FLOPs",
+    "kv_bytes": "KV cache",
+    "peak_bytes": "peak memory",
+    "ttft": "TTFT",
+    "tpot": "TPOT",
+    "e2e": "end to end",
+}
+
+
+def runs(values: Sequence[float]) -> str:
+    """Values by layer with equal neighbours joined: ``0-1: 576, 2-31: 288``."""
+    pieces, start = [], 0
+    for index in range(1, len(values) + 1):
+        if index == len(values) or values[index] != values[start]:
+            where = f"{start}" if index - 1 == start else f"{start}-{index - 1}"
+            pieces.append(f"{where}: {values[start]:g}")
+            start = index
+    return ", ".join(pieces[:8] + (["..."] if len(pieces) > 8 else []))
+
+
+def estimate_table(document: Mapping[str, Any]) -> Table:
+    """The result document of one scenario, section by section."""
+    from rich import box
+    from rich.table import Table
+
+    title = f"{document['model']} on {document['gpu']}, {document['schedule']['method']}"
+    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", show_header=False)
+    made.add_column(style="bold")
+    made.add_column()
+    made.add_column(overflow="fold")
+    for heading, lines in _sections(document):
+        for index, (name, text) in enumerate(lines):
+            made.add_row("" if index else heading, name, text)
+        made.add_section()
+    return made
+
+
+def _sections(document: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    schedule, memory, kv = document["schedule"], document["memory"], document["kv_cache"]
+    visual = document["workload"]["visual_tokens"]
+    settings = ", ".join(f"{name} = {value}" for name, value in schedule["settings"].items())
+    mean = schedule["mean_visual_tokens"]
+    kept = f"{number(mean)} of {visual:,}" + (f" ({percent(mean / visual)})" if visual else "")
+    plans = [
+        ("method", f"{schedule['method']} ({settings})" if settings else schedule["method"]),
+        ("visual tokens, mean over layers", kept),
+        ("visual tokens by layer", runs(schedule["visual_tokens_by_layer"])),
+        ("KV entries by layer after prefill", runs(schedule["kv_tokens_by_layer"])),
+        ("KV entries by layer at the end", runs(schedule["final_kv_tokens_by_layer"])),
+    ]
+    if schedule["masking"]:
+        plans.append(("masking", "scores are masked, nothing gets shorter"))
+    sizes = [
+        ("weights", human_bytes(memory["weights_bytes"])),
+        ("KV cache, paged", human_bytes(memory["kv_cache_bytes"])),
+        ("activations", human_bytes(memory["activation_bytes"])),
+        ("peak", f"{human_bytes(memory['peak_bytes'])} ({'fits' if memory['fits'] else 'DOES NOT FIT'})"),
+        ("largest batch that fits", plain(memory["max_batch_size"])),
+        ("KV cache of one token", human_bytes(kv["bytes_per_token"])),
+    ]
+    return [
+        ("workload", [(name.replace("_", " "), plain(value)) for name, value in document["workload"].items()]),
+        ("schedule", plans),
+        ("parameters", [(name.replace("_", " "), plain(value)) for name, value in document["parameters"].items()]),
+        (
+            f"FLOPs ({document['convention']})",
+            [(name.replace("_", " "), human_flops(value)) for name, value in document["flops"].items()],
+        ),
+        ("memory of a GPU", sizes),
+        ("latency", [(TIMES[name], _interval(value)) for name, value in document["latency"].items()]),
+        ("saved", [(SAVED[name], percent(value)) for name, value in document["savings"].items()]),
+    ]
+
+
+def _interval(time: Mapping[str, Any]) -> str:
+    if time["p50"] is None:
+        return f"{DASH} (not defined for this load)"
+    if time["p05"] is None or time["p95"] is None:
+        return f"{human_seconds(time['p50'])} ({time['source']}: no interval)"
+    return (
+        f"{human_seconds(time['p50'])} "
+        f"({human_seconds(time['p05'])} to {human_seconds(time['p95'])} in 90 %, {time['source']})"
+    )
+
+
+def operators_table(rows: Rows) -> Table:
+    """The operator rows: where they run, their shape, FLOPs and bytes over all executions."""
+    columns = [(name, "left") for name in ("phase", "operator", "kind", "layers")]
+    columns += [(name, "right") for name in ("times", "shape", "FLOPs", "read", "written", "FLOP/byte")]
+    return table(columns, [_operator(row) for row in rows], "operators")
+
+
+def _operator(row: Mapping[str, Any]) -> list[str]:
+    last = row["layer"] + row["layers"] - 1
+    read = row["weight_bytes"] + row["read_bytes"] + row["kv_read_bytes"]
+    written = row["write_bytes"] + row["kv_write_bytes"]
+    flops = row["flops"] + row["elementwise_flops"]
+    shape = f"{row['m']} x {row['n']} x {row['k']}" if row["k"] else DASH
+    return [
+        row["phase"].replace("_", " "),
+        row["name"].replace("_", " "),
+        row["kind"].replace("_", " "),
+        str(last) if row["layers"] == 1 else f"{row['layer']}-{last}",
+        plain(row["count"]),
+        f"{row['groups']} of {shape}" if row["groups"] > 1 and row["k"] else shape,
+        human_flops(flops),
+        human_bytes(read),
+        human_bytes(written),
+        share(flops / (read + written)) if read + written else DASH,
+    ]
+
+
+def comparison_parts(rows: Rows, budget: float, match: str) -> list[Any]:
+    """Methods side by side, and below what is to be said of each."""
+    wanted = f"keep = {share(budget)}" if match == "keep" else f"a mean share of visual tokens of {100 * budget:.4g} %"
+    columns = [("method", "left"), ("keep", "right"), ("visual tokens", "right")]
+    columns += [
+        (name, "right")
+        for name in (
+            "prefill FLOPs saved",
+            "FLOPs saved",
+            "KV saved",
+            "TTFT",
+            "TTFT saved",
+            "TPOT",
+            "e2e saved",
+            "selection in TTFT",
+        )
+    ]
+    title = f"{rows[0]['model']} on {rows[0]['gpu']}: methods at {wanted}"
+    return [table(columns, [_compared(row) for row in rows], title), *_notes(rows)]
+
+
+def _notes(rows: Rows) -> list[str]:
+    """Each remark once, after the methods that it is about."""
+    about: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for note in filter(None, row["note"].split("; ")):
+            about.setdefault(note, {})[row["method"]] = None
+    return [f"  * {', '.join(names)}: {note}" for note, names in about.items()]
+
+
+def _compared(row: Mapping[str, Any]) -> list[str]:
+    return [
+        row["method"] + ("*" if row["note"] else ""),
+        share(row["keep"]),
+        number(row["mean_visual_tokens"]),
+        percent(row["prefill_flops_saved"]),
+        percent(row["flops_saved"]),
+        percent(row["kv_saved"]),
+        seconds(row["ttft_s"]),
+        percent(row["ttft_saved"]),
+        seconds(row["tpot_s"]),
+        percent(row["e2e_saved"]),
+        percent(row["selection_share_of_ttft"]),
+    ]
+
+
+def savings_parts(rows: Rows, figure: str = "ttft_saved") -> list[Any]:
+    """One table a model and GPU: methods down, budgets across, the share of TTFT saved in the cells."""
+    parts: list[Any] = []
+    budgets = list(dict.fromkeys(row["budget"] for row in rows))
+    columns = [("method", "left"), *((f"{100 * budget:.4g} %", "right") for budget in budgets)]
+    for model, gpu in dict.fromkeys((row["model"], row["gpu"]) for row in rows):
+        here = [row for row in rows if (row["model"], row["gpu"]) == (model, gpu)]
+        lines = []
+        for method in dict.fromkeys(row["method"] for row in here):
+            own = [row for row in here if row["method"] == method]
+            lines.append([method, *(percent(row[figure]) + ("*" if row["note"] else "") for row in own)])
+        title = f"{model} on {gpu}: TTFT saved at a mean share of visual tokens of"
+        parts += [table(columns, lines, title), *_notes(here)]
+    return parts
