@@ -70,10 +70,14 @@ CONVENTIONS: dict[str, Convention] = {
         source="torch.utils.flop_counter.FlopCounterMode on the transformers model (square attention)", formula=False
     ),
     "fastv": Convention(
-        source="FastV, arXiv 2403.06764, section 4.3: 4nd^2 + 2n^2d + 2ndm, mean per layer", ffn_terms=2, layer_mean=True
+        source="FastV, arXiv 2403.06764, section 4.3: 4nd^2 + 2n^2d + 2ndm, mean per layer",
+        ffn_terms=2,
+        layer_mean=True,
     ),
     "sparsevlm": Convention(source="SparseVLM, arXiv 2410.04417: the FFN has three matrices, text tokens included"),
-    "pyramiddrop": Convention(source="PyramidDrop, arXiv 2410.17247: visual tokens alone, three FFN matrices", text=False),
+    "pyramiddrop": Convention(
+        source="PyramidDrop, arXiv 2410.17247: visual tokens alone, three FFN matrices", text=False
+    ),
     "desap": Convention(source="DeSAP, arXiv 2604.11240: visual tokens alone, three FFN matrices", text=False),
     "asymvlm": Convention(source="AsymVLM, arXiv 2605.29535: 4nd^2 + 2n^2d + 3ndm, as printed"),
     "asymvlm_tables": Convention(
@@ -92,7 +96,10 @@ def layer_flops(convention: Convention, tokens: Array, hidden_size: int, interme
 
 
 def prefill_flops(
-    convention: Convention, text: LanguageModel, visual_tokens: Array | Sequence[float], text_tokens: Array | Sequence[float]
+    convention: Convention,
+    text: LanguageModel,
+    visual_tokens: Array | Sequence[float],
+    text_tokens: Array | Sequence[float],
 ) -> float:
     """Prefill FLOPs of one request from the tokens that enter each layer (both shaped (layers,))."""
     tokens = np.asarray(visual_tokens, np.float64)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from asymsim.accounting import CONVENTIONS, prefill_flops, retained_tokens
 from asymsim.catalogue.load import model
 from asymsim.estimation import estimate
-from asymsim.report import Estimate, Seconds
+from asymsim.report import Seconds
 from asymsim.scenario import Scenario
 
 Quantity = Callable[[Scenario], float]

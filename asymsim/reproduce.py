@@ -127,7 +127,10 @@ def markdown(results: Sequence[Row], kind: str) -> str:
     notes = list(dict.fromkeys(each["note"] for each in group if each["note"]))
     said = ", ".join(f"{counts[status]} {status}" for status in STATUSES)
     lines = [f"{len(group)} figures: {said}.", ""]
-    lines += ["| paper | setting | quantity | printed | ours | error | status | note |", "|---|---|---|--:|--:|--:|---|--:|"]
+    lines += [
+        "| paper | setting | quantity | printed | ours | error | status | note |",
+        "|---|---|---|--:|--:|--:|---|--:|",
+    ]
     for each in group:
         unit, note = each["unit"], notes.index(each["note"]) + 1 if each["note"] else ""
         quantity = each["quantity"] + (f" ({each['convention']})" if each["convention"] else "")
