@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asymsim.comparison import compare, savings_curves
     from asymsim.errors import AsymsimError, InputError, UnknownNameError, UnsupportedError
     from asymsim.estimation import estimate
     from asymsim.scenario import Scenario
@@ -20,10 +21,21 @@ _HOMES = {
     "UnknownNameError": "errors",
     "UnsupportedError": "errors",
     "Scenario": "scenario",
+    "compare": "comparison",
     "estimate": "estimation",
+    "savings_curves": "comparison",
 }
 
-__all__ = ["AsymsimError", "InputError", "Scenario", "UnknownNameError", "UnsupportedError", "estimate"]
+__all__ = [
+    "AsymsimError",
+    "InputError",
+    "Scenario",
+    "UnknownNameError",
+    "UnsupportedError",
+    "compare",
+    "estimate",
+    "savings_curves",
+]
 
 
 def __getattr__(name: str) -> Any:

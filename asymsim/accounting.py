@@ -5,13 +5,16 @@ layer with n tokens, hidden size d and FFN size m,
 
     mac_flops * (4 n d^2 + attention_terms * n^2 d + ffn_terms * n d m)
 
-over the language model's prefill alone, and differs from the others in the switches below.
+over the language model's prefill alone, and differs from the others in the switches below. Each
+switch can be changed by name: ``sparsevlm:mac_flops=2,vision_tower=true``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +24,7 @@ from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import LanguageModel, VlmModel
 from asymsim.core import layout
 from asymsim.core.layout import Array
+from asymsim.errors import InputError, UnknownNameError
 from asymsim.report import Flops
 
 if TYPE_CHECKING:
@@ -86,6 +90,49 @@ CONVENTIONS: dict[str, Convention] = {
 }
 
 
+_SWITCHES: dict[str, dict[str, int | bool]] = {
+    "ffn_terms": {"2": 2, "3": 3},
+    "attention_terms": {"2": 2, "4": 4},
+    "mac_flops": {"1": 1, "2": 2},
+    "text": {"true": True, "false": False},
+    "vision_tower": {"true": True, "false": False},
+    "layer_mean": {"true": True, "false": False},
+}
+
+
+@lru_cache(maxsize=256)
+def convention(name: str) -> Convention:
+    """A convention by name, with switches changed where the name says so.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``exact``, ``sparsevlm``, or ``sparsevlm:mac_flops=2,vision_tower=true``.
+
+    Raises
+    ------
+    InputError
+        If a switch has no such value, or the convention is no formula.
+    UnknownNameError
+        If there is no such convention or switch.
+    """
+    base, _, changes = name.partition(":")
+    if base not in CONVENTIONS:
+        raise UnknownNameError("convention", base, CONVENTIONS)
+    chosen = CONVENTIONS[base]
+    if changes and not chosen.formula:
+        raise InputError("convention", name, f"{base} counts operators and has no switches")
+    values: dict[str, int | bool] = {}
+    for change in changes.split(",") if changes else []:
+        switch, _, value = change.partition("=")
+        if switch not in _SWITCHES:
+            raise UnknownNameError("convention switch", switch, _SWITCHES)
+        if value.lower() not in _SWITCHES[switch]:
+            raise InputError(f"convention switch {switch}", value, f"give {' or '.join(_SWITCHES[switch])}")
+        values[switch] = _SWITCHES[switch][value.lower()]
+    return dataclasses.replace(chosen, **values)  # type: ignore[arg-type]
+
+
 def layer_flops(convention: Convention, tokens: Array, hidden_size: int, intermediate_size: int) -> Array:
     """FLOPs of layers with ``tokens`` (layers,) tokens each under a formula convention; float64, exact below 2**53."""
     n = np.asarray(tokens, np.float64)
@@ -117,14 +164,14 @@ def literature_flops(
 
     The literature counts neither selection nor decoding, so both are 0.
     """
-    convention = CONVENTIONS[name]
-    if not convention.formula:
+    chosen = convention(name)
+    if not chosen.formula:
         return None
     prefill, tower, projector = Fraction(0), 0, 0
     for share, table in tables:
-        one = prefill_flops(convention, model.language_model, table.visual, table.text)
+        one = prefill_flops(chosen, model.language_model, table.visual, table.text)
         prefill += Fraction(share) * Fraction(one)
-        if convention.vision_tower:
+        if chosen.vision_tower:
             tower += round(share * table.flops(layout.VISION))
             projector += round(share * table.flops(layout.PROJECTOR))
     total_prefill = round(prefill * batch_size)

@@ -37,7 +37,7 @@ def model_arrays(model: VlmModel) -> ModelArrays:
     tower_kinds, tower_prefix = _stack(tower.layer_kinds, tower.layer_pattern) if tower else _stack((), ())
     lm_kinds, lm_prefix = _stack(text.layer_kinds, text.layer_pattern)
     projector = model.projector
-    linears = [(int(each.rows == "encoder"), each.inputs, each.outputs) for each in projector.linears] if projector else []
+    linears = projector.linears if projector else ()
     resampler = projector.resampler if projector else None
     return ModelArrays(
         tower_kinds=tower_kinds,
@@ -47,7 +47,9 @@ def model_arrays(model: VlmModel) -> ModelArrays:
         tower_framework_flops=tower.framework_flops if tower else 0,
         extra_tokens=tower.extra_tokens if tower else 0,
         encoder_tokens_per_visual=tower.encoder_tokens_per_visual if tower else 1,
-        linears=np.array(linears, np.int64).reshape(-1, 3),
+        linears=np.array([(each.rows == "encoder", each.inputs, each.outputs) for each in linears], np.int64).reshape(
+            -1, 3
+        ),
         resampler_heads=resampler.heads if resampler else 0,
         resampler_head_size=resampler.head_size if resampler else 0,
         lm_kinds=lm_kinds,
@@ -60,7 +62,7 @@ def model_arrays(model: VlmModel) -> ModelArrays:
 
 
 def _factors(text: str, field: str, literals: list[int]) -> list[int]:
-    """The factors of a dimension such as ``"4*visual*heads"`` as indices of symbols and, after them, of ``literals``."""
+    """The factors of a dimension such as ``"4*visual*heads"`` as indices of symbols, then of ``literals``."""
     factors = []
     for word in text.split("*"):
         word = word.strip()
@@ -106,10 +108,11 @@ def schedule_arrays(schedule: Schedule, model: VlmModel) -> ScheduleArrays:
     tower_layers = len(model.vision_tower.layer_pattern) if model.vision_tower else 0
     lm_layers = len(model.language_model.layer_pattern)
     steps = () if schedule.masking else schedule.steps
-    for place in (*schedule.steps, *schedule.operations):
+    places: list[Step | Operation] = [*schedule.steps, *schedule.operations]
+    for place in places:
         _check_layer(place, tower_layers, lm_layers)
     tower_breaks, lm_breaks = set[int](), set[int]()
-    for place in (*steps, *schedule.operations):
+    for place in places if steps else schedule.operations:
         if place.stage == "encoder_mlp":
             tower_breaks |= {place.layer, place.layer + 1}
         elif place.stage == "encoder":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from asymsim.errors import InputError, UnsupportedError
 from asymsim.estimation import estimate
@@ -25,10 +25,10 @@ def family_of(name: str) -> str:
     return registry()[name.split("+")[0]].family
 
 
-def variant(scenario: Scenario, name: str, keep: float | None) -> Scenario:
-    """The scenario under a method, with those of its settings that are meant for it."""
+def variant(scenario: Scenario, name: str, settings: Mapping[str, Any], keep: float | None) -> Scenario:
+    """The scenario under a method, with those of the settings that are meant for it."""
     parts = name.split("+")
-    own = {key: value for key, value in scenario.settings.items() if key.split(".")[0] in parts}
+    own = {key: value for key, value in settings.items() if key.split(".")[0] in parts}
     keep = None if name == "none" else keep
     return dataclasses.replace(scenario, method=name, keep=keep, settings=own, schedule=None)
 
@@ -49,8 +49,8 @@ class _Ladder:
     settings allow (PyramidDrop's early layers see everything), so the grid has ends of its own.
     """
 
-    def __init__(self, scenario: Scenario, name: str, dense: Estimate) -> None:
-        self.scenario, self.name, self.dense = scenario, name, dense
+    def __init__(self, scenario: Scenario, name: str, settings: Mapping[str, Any], dense: Estimate) -> None:
+        self.scenario, self.name, self.settings, self.dense = scenario, name, settings, dense
         self.family = family_of(name)
         self.seen: dict[int, Estimate] = {}
         usual = round(registry()[name.split("+")[0]]().keep * GRID)
@@ -68,7 +68,7 @@ class _Ladder:
 
     def at(self, step: int) -> Estimate:
         if step not in self.seen:
-            self.seen[step] = estimate(variant(self.scenario, self.name, step / GRID))
+            self.seen[step] = estimate(variant(self.scenario, self.name, self.settings, step / GRID))
         return self.seen[step]
 
     def kept(self, step: int) -> float:
@@ -121,7 +121,14 @@ def kept_share(result: Estimate, dense: Estimate, family: str) -> float:
     return result.schedule.mean_visual_tokens / max(1.0, dense.schedule.mean_visual_tokens)
 
 
-def solved(scenario: Scenario, name: str, dense: Estimate, budgets: Sequence[float], match: Match) -> list[Found]:
+def solved(
+    scenario: Scenario,
+    name: str,
+    settings: Mapping[str, Any],
+    dense: Estimate,
+    budgets: Sequence[float],
+    match: Match,
+) -> list[Found]:
     """The method at each budget; where it cannot run, a reason in place of figures."""
     if name == "none":
         return [Found(dense, 1.0, "") for _ in budgets]
@@ -129,8 +136,8 @@ def solved(scenario: Scenario, name: str, dense: Estimate, budgets: Sequence[flo
         return [Found(None, None, "not for this load: it has no visual tokens") for _ in budgets]
     try:
         if match == "keep":
-            return [Found(estimate(variant(scenario, name, budget)), budget, "") for budget in budgets]
-        ladder = _Ladder(scenario, name, dense)
+            return [Found(estimate(variant(scenario, name, settings, budget)), budget, "") for budget in budgets]
+        ladder = _Ladder(scenario, name, settings, dense)
         about = "budget is the share of the cache after prefill" if ladder.family == "kv" else ""
         steps = [ladder.nearest(budget) for budget in budgets]
         notes = ["; ".join(filter(None, (about, ladder.note(budget)))) for budget in budgets]
@@ -139,6 +146,6 @@ def solved(scenario: Scenario, name: str, dense: Estimate, budgets: Sequence[flo
         return [Found(None, None, f"not for this model: {error.remedy}") for _ in budgets]
     except InputError as error:
         # The scenario itself is sound, so a method that the user has not set up does not fit the model or the keep.
-        if any(key.split(".")[0] in name.split("+") for key in scenario.settings):
+        if any(key.split(".")[0] in name.split("+") for key in settings):
             raise
         return [Found(None, None, f"not here: {error}") for _ in budgets]

@@ -22,6 +22,8 @@ FormatFlag = Annotated[
 ]
 OutFlag = Annotated[str | None, Parameter(group=flags.OUTPUT, help="File for the result, instead of stdout.")]
 
+SETTINGS = "Further settings of the methods, written method.setting=value, such as fastv.layer=3."
+
 app = App(
     name="asymsim",
     version=__version__,
@@ -61,7 +63,7 @@ def estimate(
 
 
 @app.command
-@flags.scenario_command(without=("method", "keep", "schedule"))
+@flags.scenario_command(without=("method", "keep", "schedule"), texts={"settings": SETTINGS})
 def compare(
     given: dict[str, Any],
     *,
@@ -86,14 +88,15 @@ def compare(
     from asymsim import comparison, views
 
     chosen = None if methods is None else flags.names(methods, "methods")
-    rows = comparison.compare(flags.scenario(given), chosen, budget=budget, match=match)
+    settings = flags.settings(given.pop("settings", None) or ())
+    rows = comparison.compare(flags.scenario(given), chosen, budget=budget, match=match, settings=settings)
     emit(rows, rows, lambda: views.comparison_parts(rows, budget, match), format, out)
 
 
 @app.command
 @flags.scenario_command(
     without=("method", "keep", "schedule"),
-    lists={"model": "Models joined by commas.", "gpu": "GPUs joined by commas."},
+    texts={"settings": SETTINGS, "model": "Models joined by commas.", "gpu": "GPUs joined by commas."},
 )
 def savings(
     given: dict[str, Any],
@@ -118,12 +121,13 @@ def savings(
 
     models = flags.names(given.pop("model"), "model")
     gpus = flags.names(given.pop("gpu", "h100_sxm"), "gpu")
+    settings = flags.settings(given.pop("settings", None) or ())
     first = flags.scenario(given, model=models[0], gpu=gpus[0])
     load = {name: getattr(first, name) for name in given}
     chosen = None if method is None else flags.names(method, "method")
     shares = comparison.BUDGETS if budgets is None else flags.numbers(budgets, "budgets")
     with progress("curves") as show:
-        rows = comparison.savings_curves(models, gpus, chosen, shares, progress=show, **load)
+        rows = comparison.savings_curves(models, gpus, chosen, shares, settings=settings, progress=show, **load)
     if out is not None:
         from asymsim.files import make_folder, write_file
         from asymsim.plots import savings_figure
@@ -140,13 +144,15 @@ def savings(
 @app.command
 def reproduce(*, format: FormatFlag = None, out: OutFlag = None) -> None:
     """Recompute the tables that papers published, and show how far off they are."""
+    from asymsim import views
     from asymsim.reproduce import rows as published
-    from asymsim.tables import records_table
 
     rows = published()
-    emit(rows, rows, lambda: [records_table(rows)], format, out)
-    counts = {status: sum(row["status"] == status for row in rows) for status in sorted({r["status"] for r in rows})}
-    say(f"{len(rows)} published figures: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
+    emit(rows, rows, lambda: views.reproduction_parts(rows), format, out)
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        statuses = [row["status"] for row in rows if row["kind"] == kind]
+        others = "".join(f", {statuses.count(each)} {each}" for each in sorted({*statuses} - {"reproduced"}))
+        say(f"{kind}: {statuses.count('reproduced')} of {len(statuses)} published figures reproduced{others}")
 
 
 @listing.command

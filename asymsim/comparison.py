@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from asymsim.budget import Match, family_of, kept_share, solved, variant
 from asymsim.errors import InputError, UnknownNameError
@@ -29,14 +29,19 @@ def vision_methods() -> list[str]:
 
 
 def compare(
-    scenario: Scenario, methods: Sequence[str] | None = None, *, budget: float = 0.5, match: Match = "budget"
+    scenario: Scenario,
+    methods: Sequence[str] | None = None,
+    *,
+    budget: float = 0.5,
+    match: Match = "budget",
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Row]:
     """Methods side by side; the unpruned model comes first.
 
     Parameters
     ----------
     scenario : Scenario
-        Model, GPU and load. Its ``settings`` are written ``method.setting`` here.
+        Model, GPU and load; its own method or schedule plays no part.
     methods : sequence of str, optional
         All vision methods by default; two joined by "+" go together.
     budget : float
@@ -44,6 +49,8 @@ def compare(
         share of the cache after prefill.
     match : {"budget", "keep"}
         Whether ``keep`` is solved for the budget, or is the budget.
+    settings : mapping, optional
+        Further settings of the methods, written ``method.setting``.
 
     Returns
     -------
@@ -56,11 +63,14 @@ def compare(
     AsymsimError
         If the scenario, a name, a setting or the budget is wrong.
     """
-    names = _checked(scenario, methods, (budget,))
+    if match not in get_args(Match):
+        raise InputError("match", match, f"give one of {', '.join(get_args(Match))}")
+    settings = settings or {}
+    names = _checked(methods, (budget,), settings)
     dense = _dense(scenario, names)
     rows = [_row(dense, dense, "none", None, 1.0, "")]
     for name in names:
-        (found,) = solved(scenario, name, dense, (budget,), match)
+        (found,) = solved(scenario, name, settings, dense, (budget,), match)
         rows.append(_row(found.result, dense, name, budget, found.keep, found.note))
     return rows
 
@@ -71,6 +81,7 @@ def savings_curves(
     methods: Sequence[str] | None = None,
     budgets: Sequence[float] = BUDGETS,
     *,
+    settings: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     **load: Any,
 ) -> list[Row]:
@@ -80,6 +91,7 @@ def savings_curves(
     ----------
     models, gpus, methods : sequence of str
     budgets : sequence of float
+    settings : mapping, optional
         As for `compare`.
     progress : callable, optional
         Called with the number of curves done and their total.
@@ -93,27 +105,28 @@ def savings_curves(
     """
     # A wrong name in the last place should not cost the work before it.
     scenarios = {(model, gpu): Scenario(model=model, gpu=gpu, **load) for model in models for gpu in gpus}
-    names = [_checked(scenario, methods, budgets) for scenario in scenarios.values()]
-    dense = {key: _dense(scenario, names[0]) for key, scenario in scenarios.items()}
+    settings = settings or {}
+    names = _checked(methods, budgets, settings)
+    dense = {key: _dense(scenario, names) for key, scenario in scenarios.items()}
     rows: list[Row] = []
-    total = len(models) * len(names[0] if names else ())
-    for done, (model, name) in enumerate((model, name) for model in models for name in names[0]):
+    total = len(models) * len(names)
+    for done, (model, name) in enumerate((model, name) for model in models for name in names):
         if progress:
             progress(done, total)
         # Token counts are the same on every GPU, so the first one's search serves all.
-        found = solved(scenarios[model, gpus[0]], name, dense[model, gpus[0]], budgets, "budget")
+        found = solved(scenarios[model, gpus[0]], name, settings, dense[model, gpus[0]], budgets, "budget")
         for gpu in gpus:
             for budget, point in zip(budgets, found, strict=True):
                 result = point.result
                 if result is not None and gpu != gpus[0]:
-                    result = estimate(variant(scenarios[model, gpu], name, point.keep))
+                    result = estimate(variant(scenarios[model, gpu], name, settings, point.keep))
                 rows.append(_row(result, dense[model, gpu], name, budget, point.keep, point.note))
     if progress:
         progress(total, total)
     return rows
 
 
-def _checked(scenario: Scenario, methods: Sequence[str] | None, budgets: Sequence[float]) -> list[str]:
+def _checked(methods: Sequence[str] | None, budgets: Sequence[float], settings: Mapping[str, Any]) -> list[str]:
     names = list(dict.fromkeys(vision_methods() if methods is None else methods))
     for budget in budgets:
         if not 0 <= budget <= 1:
@@ -121,7 +134,7 @@ def _checked(scenario: Scenario, methods: Sequence[str] | None, budgets: Sequenc
     for part in (part for name in names for part in name.split("+")):
         if part not in registry():
             raise UnknownNameError("method", part, registry())
-    for key in scenario.settings:
+    for key in settings:
         if key.split(".")[0] not in {part for name in names for part in name.split("+")} or "." not in key:
             raise InputError("settings", key, f"write it as method.setting, of one of {', '.join(names)}")
     return names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asymsim import report
-from asymsim.accounting import CONVENTIONS, literature_flops
+from asymsim.accounting import convention, literature_flops
 from asymsim.arrays import model_arrays, schedule_arrays
 from asymsim.catalogue.dtype import dtype, kv_bits
 from asymsim.catalogue.gpu import Gpu, gpu
@@ -19,7 +19,7 @@ from asymsim.catalogue.load import model
 from asymsim.catalogue.model import VlmModel
 from asymsim.core import layout
 from asymsim.core.layout import GpuArrays, ModelArrays, Precision, ScheduleArrays
-from asymsim.errors import InputError, UnknownNameError
+from asymsim.errors import InputError
 from asymsim.latency import gpu_arrays, latency
 from asymsim.memory import memory
 from asymsim.methods.base import method
@@ -56,7 +56,9 @@ class Setting:
     settings: dict[str, Any]
 
 
-def mixture(names: str, keep: float | None, settings: Mapping[str, Any], target: VlmModel) -> tuple[Weighted, dict[str, Any]]:
+def mixture(
+    names: str, keep: float | None, settings: Mapping[str, Any], target: VlmModel
+) -> tuple[Weighted, dict[str, Any]]:
     """The weighted schedules of one method, or of two joined by "+", and all their settings.
 
     Raises
@@ -92,8 +94,15 @@ def setting(scenario: Scenario) -> Setting:
 
         own = read_schedule(scenario.schedule)
     return _bind(
-        target, gpu(scenario.gpu), scenario.tp_size, scenario.dtype, scenario.kv_dtype, scenario.method, scenario.keep,
-        settings, own,
+        target,
+        gpu(scenario.gpu),
+        scenario.tp_size,
+        scenario.dtype,
+        scenario.kv_dtype,
+        scenario.method,
+        scenario.keep,
+        settings,
+        own,
     )
 
 
@@ -135,9 +144,9 @@ def _bind_cached(
     heads = target.language_model.layer_kinds[0].heads
     if heads % tp_size:
         raise InputError("tp_size", tp_size, f"must divide the {heads} attention heads of {target.name}")
-    if own is not None:
-        schedules, used = ((1.0, own),), {}
-    else:
+    schedules: Weighted = ((1.0, own),) if own is not None else ()
+    used: dict[str, Any] = {}
+    if own is None:
         schedules, used = mixture(names, keep, dict(settings), target)
     return Setting(
         model=target,
@@ -170,8 +179,7 @@ def estimate(scenario: Scenario, *, operators: bool = False) -> report.Estimate:
     AsymsimError
         If a name is unknown or a value out of range; the message names field, value and remedy.
     """
-    if scenario.convention not in CONVENTIONS:
-        raise UnknownNameError("convention", scenario.convention, CONVENTIONS)
+    convention(scenario.convention)
     bound = setting(scenario)
     load = workload(
         bound.model,
@@ -256,9 +264,9 @@ def _is_dense(arrays: ScheduleArrays) -> bool:
     )
 
 
-def _costs(bound: Setting, load: Workload, tables: list[tuple[float, OperatorTable]], convention: str) -> Costs:
+def _costs(bound: Setting, load: Workload, tables: list[tuple[float, OperatorTable]], counting: str) -> Costs:
     """Costs of the mixture: expectations over its schedules."""
-    flops = literature_flops(convention, bound.model, load.batch_size, tables) or _counted(tables, convention)
+    flops = literature_flops(counting, bound.model, load.batch_size, tables) or _counted(tables, counting)
     kv = report.KvCache(
         bytes_per_token=kv_bytes_per_token(bound.model, bound.precision.kv_bits),
         prefill_bytes=_mean(tables, lambda table: int(table.totals[layout.KV_PREFILL_BYTES])),
@@ -275,16 +283,16 @@ def _costs(bound: Setting, load: Workload, tables: list[tuple[float, OperatorTab
     )
 
 
-def _mean(tables: list[tuple[float, OperatorTable]], figure: Any) -> int:
+def _mean(tables: list[tuple[float, OperatorTable]], figure: Callable[[OperatorTable], int]) -> int:
     """Expectation of a whole-number figure; exact where there is one schedule."""
     if len(tables) == 1:
-        return int(figure(tables[0][1]))
+        return figure(tables[0][1])
     return round(sum(share * figure(table) for share, table in tables))
 
 
-def _counted(tables: list[tuple[float, OperatorTable]], convention: str) -> report.Flops:
-    column = "torch_flops" if convention == "torch" else "flops"
-    first = layout.FIRST_STEP_TORCH_FLOPS if convention == "torch" else layout.FIRST_STEP_FLOPS
+def _counted(tables: list[tuple[float, OperatorTable]], counting: str) -> report.Flops:
+    column = "torch_flops" if counting == "torch" else "flops"
+    first = layout.FIRST_STEP_TORCH_FLOPS if counting == "torch" else layout.FIRST_STEP_FLOPS
 
     def phase(*codes: int) -> int:
         return _mean(tables, lambda table: sum(table.flops(code, column) for code in codes))

@@ -30,7 +30,7 @@ _SHAPES = {
 
 
 def scenario_command(
-    *, without: Sequence[str] = (), lists: Mapping[str, str] | None = None
+    *, without: Sequence[str] = (), texts: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the fields of ``Scenario`` as flags.
 
@@ -41,8 +41,8 @@ def scenario_command(
     ----------
     without : sequence of str
         Fields that make no sense for this command.
-    lists : mapping
-        Fields that take several values joined by commas, with their help.
+    texts : mapping
+        Help of the fields that mean something else here, such as several models joined by commas.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -53,7 +53,7 @@ def scenario_command(
             given = {field: values.pop(field) for field in fields if field in values}
             command(given, **values)
 
-        shown = [_flag(field, lists or {}) for field in dataclasses.fields(Scenario) if field.name not in without]
+        shown = [_flag(field, texts or {}) for field in dataclasses.fields(Scenario) if field.name not in without]
         fields = [flag.name for flag in shown]
         parameters = shown + [each.replace(annotation=hints[each.name]) for each in own]
         parameters.sort(key=lambda each: each.default is not inspect.Parameter.empty)
@@ -65,12 +65,12 @@ def scenario_command(
     return decorate
 
 
-def _flag(field: dataclasses.Field[Any], lists: Mapping[str, str]) -> inspect.Parameter:
+def _flag(field: dataclasses.Field[Any], texts: Mapping[str, str]) -> inspect.Parameter:
     """One field as a flag that hands on what was typed, so that ``Scenario`` alone judges values."""
     names = [FLAGS.get(field.name, f"--{field.name.replace('_', '-')}")]
     names += [ALIASES[field.name]] if field.name in ALIASES else []
-    text = lists.get(field.name, _descriptions()[field.name])
-    hint: Any = str if field.name in lists else get_type_hints(Scenario)[field.name]
+    text = texts.get(field.name, _descriptions()[field.name])
+    hint: Any = get_type_hints(Scenario)[field.name]
     default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
     if field.name == "settings":
         how = Parameter(name=names, help=text, group=SCENARIO, negative="", show_default=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from asymsim.catalogue.dtype import Dtype
 from asymsim.catalogue.gpu import Gpu
 from asymsim.core import layout
@@ -34,7 +36,7 @@ def gpu_arrays(gpu: Gpu, dtype: Dtype) -> GpuArrays:
 
 def latency(tables: list[tuple[float, OperatorTable]], output_tokens: int) -> Latency:
     """Times of the phases; expectations where the budget adapts to the sample."""
-    phases = sum(share * table.seconds for share, table in tables)
+    phases = np.sum([share * table.seconds for share, table in tables], axis=0)
     vision = float(phases[layout.VISION] + phases[layout.PROJECTOR])
     selection, prefill = float(phases[layout.SELECTION]), float(phases[layout.PREFILL])
     decode = float(phases[layout.DECODE] + phases[layout.DECODE_SELECTION])

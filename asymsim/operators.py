@@ -46,7 +46,7 @@ class OperatorTable:
         """The rows as dictionaries with names in place of codes."""
         records = []
         for row in self.rows:
-            record = {name: int(row[name]) for name in layout.OPERATOR.names or ()}
+            record: dict[str, Any] = {name: int(row[name]) for name in layout.OPERATOR.names or ()}
             record["name"] = layout.NAMES[record["name"]]
             record["kind"] = layout.KINDS[record["kind"]]
             record["phase"] = layout.PHASES[record["phase"]]

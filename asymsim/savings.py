@@ -12,9 +12,7 @@ def fraction_saved(pruned: float | None, dense: float | None) -> float | None:
     return 1.0 - pruned / dense if dense else 0.0
 
 
-def savings(
-    pruned: tuple[Flops, KvCache, Memory, Latency], dense: tuple[Flops, KvCache, Memory, Latency]
-) -> Savings:
+def savings(pruned: tuple[Flops, KvCache, Memory, Latency], dense: tuple[Flops, KvCache, Memory, Latency]) -> Savings:
     """Fractions of FLOPs, bytes and median times that a schedule saves."""
     flops, kv, memory, latency = pruned
     dense_flops, dense_kv, dense_memory, dense_latency = dense

@@ -102,9 +102,10 @@ class Operation:
     rows, columns, inner, times : str
         Products such as ``"visual*heads"`` or ``"4*kept"`` of whole numbers and quantities:
         original, visual (before this place's steps), kept (after them), dropped, merged, text,
-        tokens (visual + text), remaining (kept + merged + text), kv (cached entries), hidden, heads, kv_heads, head_size,
-        query_width, kv_width, tower_hidden, tower_heads, tower_head_size, tower_tokens (one encoder
-        sequence, extra tokens included), sequences (encoder sequences of the sample).
+        tokens (visual + text), remaining (kept + merged + text), kv (cached entries), hidden, heads,
+        kv_heads, head_size, query_width, kv_width, tower_hidden, tower_heads, tower_head_size,
+        tower_tokens (one encoder sequence, extra tokens included), sequences (encoder sequences of the
+        sample).
     reads, writes, flops_per_element : int
         Of an elementwise operation, for each of its rows x columns elements.
     """

@@ -192,5 +192,29 @@ def savings_parts(rows: Rows, figure: str = "ttft_saved") -> list[Any]:
             own = [row for row in here if row["method"] == method]
             lines.append([method, *(percent(row[figure]) + ("*" if row["note"] else "") for row in own)])
         title = f"{model} on {gpu}: TTFT saved at a mean share of visual tokens of"
-        parts += [table(columns, lines, title), *_notes(here)]
+        parts += [*([""] if parts else []), table(columns, lines, title), *_notes(here)]
+    return parts
+
+
+def reproduction_parts(rows: Rows) -> list[Any]:
+    """One table a paper; below it, why figures differ."""
+    columns = [("quantity", "left"), ("setting", "left"), ("published", "right"), ("ours", "right")]
+    columns += [("unit", "left"), ("off by", "right"), ("status", "left")]
+    parts: list[Any] = []
+    for paper in dict.fromkeys(row["paper"] for row in rows):
+        here = [row for row in rows if row["paper"] == paper]
+        lines = [
+            [
+                row["quantity"].replace("_", " "),
+                row["setting"],
+                str(row["published"]),
+                share(row["ours"]),
+                row["unit"],
+                percent(row["error"]),
+                row["status"] + ("" if row["status"] == "reproduced" else "*"),
+            ]
+            for row in here
+        ]
+        reasons = dict.fromkeys(row["note"] for row in here if row["status"] != "reproduced" and row["note"])
+        parts += [*([""] if parts else []), table(columns, lines, paper), *(f"  * {reason}" for reason in reasons)]
     return parts

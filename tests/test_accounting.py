@@ -8,12 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from asymsim import Scenario, estimate
-from asymsim.accounting import CONVENTIONS, Convention, layer_flops, prefill_flops, retained_tokens
+from asymsim import InputError, Scenario, estimate
+from asymsim.accounting import CONVENTIONS, Convention, convention, layer_flops, prefill_flops, retained_tokens
 from asymsim.catalogue.load import model
 
 LAYERS, HIDDEN, WIDTH = 32, 4096, 11008
-FORMULAS = [name for name, convention in CONVENTIONS.items() if convention.formula]
+FORMULAS = [name for name, each in CONVENTIONS.items() if each.formula]
 
 
 def flops(convention: str, method: str = "none", **settings: object) -> int:
@@ -124,3 +124,21 @@ def test_retained_tokens_are_those_that_leave() -> None:
     assert retained_tokens(entering) == 192.03125
     assert retained_tokens([576] * 32) == 576
     assert retained_tokens([5]) == 5
+
+
+def test_switches_change_a_convention_by_name() -> None:
+    assert convention("sparsevlm:mac_flops=2").mac_flops == 2
+    assert convention("sparsevlm:text=false,ffn_terms=2").text is False
+    scenario = {"model": "llava-1.5-7b", "text_tokens": 118}
+    once = estimate(Scenario(**scenario, convention="sparsevlm")).flops
+    twice = estimate(Scenario(**scenario, convention="sparsevlm:mac_flops=2,vision_tower=true")).flops
+    assert twice.prefill == 2 * once.prefill
+    assert (once.vision_tower, twice.vision_tower) == (0, 381_918_216_192)
+
+
+@pytest.mark.parametrize(
+    "name", ["nothing", "sparsevlm:mac_flops=3", "sparsevlm:mac=2", "torch:mac_flops=2", "sparsevlm:text"]
+)
+def test_unknown_conventions_and_switches_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="convention"):
+        convention(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asymsim.core.jit import kernel
 from asymsim.core.layout import BIDIRECTIONAL, IMAGE_BIDIRECTIONAL, PREFIX
+from asymsim.core.schedule import capped_growth_sum, growth
 
 
 @kernel
@@ -27,7 +28,7 @@ def prefill_pairs(mask: int, tokens: int, visual: int, images: int, window: int,
     Where images see themselves in both directions, each image of q tokens adds the q (q - 1) / 2
     pairs above the diagonal; the visual tokens are spread over the images as evenly as they go.
     """
-    if mask == BIDIRECTIONAL or mask == PREFIX:
+    if mask in (BIDIRECTIONAL, PREFIX):
         return tokens * tokens
     pairs = causal_pairs(tokens, window, chunk)
     if mask == IMAGE_BIDIRECTIONAL and images > 0:
@@ -38,6 +39,37 @@ def prefill_pairs(mask: int, tokens: int, visual: int, images: int, window: int,
 
 @kernel
 def chunk_position_sum(position: int, chunk: int) -> int:
-    """sum over p in [0, position) of p mod chunk + 1: keys seen in decode under chunked attention."""
+    """sum over p in [0, position) of p mod chunk: keys of its own chunk before each position."""
     rest = position % chunk
-    return position // chunk * (chunk * (chunk + 1) // 2) + rest * (rest + 1) // 2
+    return position // chunk * (chunk * (chunk - 1) // 2) + rest * (rest - 1) // 2
+
+
+@kernel
+def chunked_growth_sum(
+    base: int, cap: int, position: int, chunk: int, steps: int, free: int, retain_num: int, retain_den: int
+) -> int:
+    """sum over t in [0, steps) of min(base + growth(t), cap, (position + t) mod chunk): keys that a decode step
+    sees of its cache under chunked attention.
+
+    Within a chunk its positions grow at least as fast as the cache, so the cache is the lesser from some
+    step on, to the chunk's end.
+    """
+    total, begin = 0, 0
+    while begin < steps:
+        first = (position + begin) % chunk
+        end = min(steps, begin + chunk - first)
+        held = min(base + growth(begin, free, retain_num, retain_den), cap)
+        if held >= chunk - 1:
+            return total + chunk_position_sum(position + steps, chunk) - chunk_position_sum(position + begin, chunk)
+        low, high = begin, end
+        while low < high:
+            middle = (low + high) // 2
+            if first + middle - begin > min(base + growth(middle, free, retain_num, retain_den), cap):
+                high = middle
+            else:
+                low = middle + 1
+        total += chunk_position_sum(position + low, chunk) - chunk_position_sum(position + begin, chunk)
+        total += capped_growth_sum(base, cap, end, free, retain_num, retain_den)
+        total -= capped_growth_sum(base, cap, low, free, retain_num, retain_den)
+        begin = end
+    return total

@@ -21,7 +21,7 @@ def borrow(array: Array) -> Array:
     return array
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _without_owner(_context: Any, array: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         view = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -32,7 +32,7 @@ def _without_owner(_context: Any, array: Any) -> Any:
     return array(array), codegen
 
 
-@overload(borrow, inline="always")  # type: ignore[untyped-decorator]
+@overload(borrow, inline="always")
 def _borrow(array: Any) -> Any:
     # numba compares the two signatures, annotations included.
     def implementation(array: Any) -> Any:

@@ -69,9 +69,7 @@ def evaluate_rows(
     seconds, phase_flops, rows = work.seconds, work.phase_flops, 0
     for index in range(len(loads)):
         given = loads[index]
-        load = Load(
-            given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9]
-        )
+        load = Load(given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9])
         rows = build(model, schedule, load, precision, work)
         work.totals[ACTIVATION_BYTES] = activation_bytes(model, schedule, load, precision, work)
         phase_flops[:] = 0

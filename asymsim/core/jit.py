@@ -6,10 +6,13 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numba
 
+# Both know more than numba's type stubs say.
+_njit: Any = numba.njit
+_config: Any = numba.config
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -28,7 +31,7 @@ def _cache_folder() -> str:
     return str(base / "asymsim" / "numba" / stamp.hexdigest()[:16])
 
 
-_CACHE_FOLDER = numba.config.CACHE_DIR or _cache_folder()
+_CACHE_FOLDER = _config.CACHE_DIR or _cache_folder()
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
@@ -50,9 +53,9 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _compiled(function: Callable[P, R], **flags: bool) -> Callable[P, R]:
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE_FOLDER
+    before, _config.CACHE_DIR = _config.CACHE_DIR, _CACHE_FOLDER
     try:
-        compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy", **flags)(function)
+        compiled: Callable[P, R] = _njit(cache=True, nogil=True, error_model="numpy", **flags)(function)
     finally:
-        numba.config.CACHE_DIR = before
+        _config.CACHE_DIR = before
     return compiled

@@ -18,8 +18,8 @@ from asymsim.core.layout import (
     GEMM,
     REPLICATED,
     UNFUSED_ATTENTION,
-    Array,
     GpuArrays,
+    Record,
 )
 
 # The tile of cuBLAS' and CUTLASS' common large kernels (NVIDIA, "Matrix Multiplication Background User's
@@ -37,13 +37,14 @@ def gemm_flops(m: float, n: float, k: float, groups: float, sm_count: float) -> 
     tiles = math.ceil(m / tile_m) * math.ceil(n / TILE) * groups
     split = 1.0
     if tiles < sm_count:
-        split = max(1.0, min(math.floor(sm_count / tiles), math.floor(k / SPLIT_INNER)))
+        # A broken number of parts is what uneven parts come to; whole ones would make a longer k cheaper.
+        split = max(1.0, min(math.floor(sm_count / tiles), k / SPLIT_INNER))
     waves = math.ceil(tiles * split / sm_count)
     return 2.0 * waves * sm_count * tile_m * TILE * (k / split)
 
 
 @kernel
-def row_seconds(row: Array, gpu: GpuArrays, tp_size: int) -> float:
+def row_seconds(row: Record, gpu: GpuArrays, tp_size: int) -> float:
     """Time of all executions of one operator row on each of ``tp_size`` GPUs at once."""
     kind, count = row["kind"], float(row["count"])
     if kind == ALL_REDUCE:
@@ -65,9 +66,9 @@ def row_seconds(row: Array, gpu: GpuArrays, tp_size: int) -> float:
     if kind == GEMM:
         m, n, k = float(row["m"]), float(row["n"]), float(row["k"])
         if row["split"] == BY_COLUMNS:
-            n = math.ceil(n * share)
+            n = math.ceil(n / tp_size)
         elif row["split"] == BY_INNER:
-            k = math.ceil(k * share)
+            k = math.ceil(k / tp_size)
         flops = gemm_flops(m, n, k, float(row["groups"]), float(gpu.sm_count)) * count
     elif kind == UNFUSED_ATTENTION:
         flops = row["torch_flops"] * share

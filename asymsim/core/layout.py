@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+# One element of a structured array; NumPy's types know nothing of its fields.
+Record = Any
 
 # What an operator is; decides how its time is computed.
 GEMM, ATTENTION, UNFUSED_ATTENTION, ELEMENTWISE, ALL_REDUCE = range(5)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from asymsim.core.jit import inlined, kernel
-from asymsim.core.layout import Array, Load, ModelArrays, Precision, ScheduleArrays, Workspace
+from asymsim.core.layout import Load, ModelArrays, Precision, Record, ScheduleArrays, Workspace
 
 
 @kernel
-def layer_peak(kind: Array, tokens: int, mlp_tokens: int, pairs: int, unfused: int, tp_size: int) -> int:
+def layer_peak(kind: Record, tokens: int, mlp_tokens: int, pairs: int, unfused: int, tp_size: int) -> int:
     """Elements alive at the widest point of a layer: stream and its normed copy, beside q, k, v and the
     attention output (and the stored weights, once before and once after the softmax), or beside the
     FFN's intermediate."""
@@ -17,7 +17,7 @@ def layer_peak(kind: Array, tokens: int, mlp_tokens: int, pairs: int, unfused: i
     if unfused:
         attention += 2 * pairs * kind["heads"]
     ffn = mlp_tokens * (kind["ups"] + 1) * width
-    return 2 * tokens * kind["hidden_size"] + max(attention, ffn) // tp_size
+    return 2 * tokens * kind["hidden_size"] - (-max(attention, ffn) // tp_size)
 
 
 @inlined
@@ -26,33 +26,44 @@ def activation_bytes(
 ) -> int:
     """The largest of encoder, language-model prefill and logits (float32), for the whole batch on one GPU.
 
-    The projected visual tokens wait beside the encoder's peak.
+    The projected visual tokens wait beside the encoder's peak. The peak is one request's, times the
+    batch, so that the largest batch that fits follows from any other.
     """
-    peak = load.batch_size * model.vocab_size * 32 // precision.activation_bits
-    sequences = load.images * load.sequences * load.batch_size
-    waiting = load.visual_tokens * load.batch_size * model.hidden_size
+    peak = model.vocab_size * 32 // precision.activation_bits
+    sequences = load.images * load.sequences
+    waiting = load.visual_tokens * model.hidden_size
     if sequences > 0:
         for segment in range(len(schedule.tower_starts) - 1):
             tokens = model.extra_tokens + work.tower_counts[segment, 1]
             mlp_tokens = model.extra_tokens + work.tower_counts[segment, 2]
             for index in range(len(model.tower_kinds)):
-                if model.tower_prefix[schedule.tower_starts[segment + 1], index] > model.tower_prefix[
-                    schedule.tower_starts[segment], index
-                ]:
+                if (
+                    model.tower_prefix[schedule.tower_starts[segment + 1], index]
+                    > model.tower_prefix[schedule.tower_starts[segment], index]
+                ):
                     alive = layer_peak(
-                        model.tower_kinds[index], sequences * tokens, sequences * mlp_tokens,
-                        sequences * tokens * tokens, schedule.tower_unfused[segment], precision.tp_size,
+                        model.tower_kinds[index],
+                        sequences * tokens,
+                        sequences * mlp_tokens,
+                        sequences * tokens * tokens,
+                        schedule.tower_unfused[segment],
+                        precision.tp_size,
                     )
                     peak = max(peak, alive + waiting)
     for segment in range(len(schedule.lm_starts) - 1):
         tokens = work.lm_counts[segment, 2] + work.lm_counts[segment, 1] * model.visual_in_sequence
         for index in range(len(model.lm_kinds)):
-            if model.lm_prefix[schedule.lm_starts[segment + 1], index] > model.lm_prefix[
-                schedule.lm_starts[segment], index
-            ]:
+            if (
+                model.lm_prefix[schedule.lm_starts[segment + 1], index]
+                > model.lm_prefix[schedule.lm_starts[segment], index]
+            ):
                 alive = layer_peak(
-                    model.lm_kinds[index], load.batch_size * tokens, load.batch_size * tokens,
-                    load.batch_size * tokens * tokens, schedule.lm_unfused[segment], precision.tp_size,
+                    model.lm_kinds[index],
+                    tokens,
+                    tokens,
+                    tokens * tokens,
+                    schedule.lm_unfused[segment],
+                    precision.tp_size,
                 )
                 peak = max(peak, alive)
-    return peak * precision.activation_bits // 8
+    return load.batch_size * (peak * precision.activation_bits // 8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asymsim.core.attention import chunk_position_sum, prefill_pairs
+from asymsim.core.attention import chunked_growth_sum, prefill_pairs
 from asymsim.core.jit import inlined, kernel
 from asymsim.core.layout import (
     ATTEND,
@@ -42,9 +42,7 @@ KV_BLOCK_TOKENS = 16
 
 
 @inlined
-def build(
-    model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, work: Workspace
-) -> int:
+def build(model: ModelArrays, schedule: ScheduleArrays, load: Load, precision: Precision, work: Workspace) -> int:
     """Fill ``work`` for one scenario and return the number of operator rows."""
     work.totals[:] = 0
     left = run_tower(schedule, load, model.extra_tokens, work.tower_counts)
@@ -66,8 +64,18 @@ def put_tower(
         return at
     rows = work.operators
     at = put_linear(
-        rows, at, PATCH_EMBEDDING, VISION, 0, 1, 1, load.images * load.patches * load.batch_size,
-        model.tower_hidden_size, model.patch_inputs, REPLICATED, precision,
+        rows,
+        at,
+        PATCH_EMBEDDING,
+        VISION,
+        0,
+        1,
+        1,
+        load.images * load.patches * load.batch_size,
+        model.tower_hidden_size,
+        model.patch_inputs,
+        REPLICATED,
+        precision,
     )
     rows[at - 1]["torch_flops"] += model.tower_framework_flops * sequences
     for segment in range(len(schedule.tower_starts) - 1):
@@ -86,12 +94,32 @@ def put_tower(
             else:
                 pairs = sequences * tokens * tokens
             at = put_dense(
-                rows, at, kind, VISION, start, layers, layers, sequences * tokens, sequences * tokens,
-                sequences * mlp_tokens, precision,
+                rows,
+                at,
+                kind,
+                VISION,
+                start,
+                layers,
+                layers,
+                sequences * tokens,
+                sequences * tokens,
+                sequences * mlp_tokens,
+                precision,
             )
             at = put_attention(
-                rows, at, kind, VISION, start, layers, sequences, tokens, tokens, pairs, pairs,
-                schedule.tower_unfused[segment], precision,
+                rows,
+                at,
+                kind,
+                VISION,
+                start,
+                layers,
+                sequences,
+                tokens,
+                tokens,
+                pairs,
+                pairs,
+                schedule.tower_unfused[segment],
+                precision,
             )
     return at
 
@@ -111,9 +139,7 @@ def put_projector(
     for index in range(len(model.linears)):
         linear = model.linears[index]
         passing = sequences * keys if linear[0] == 1 else tokens
-        at = put_linear(
-            rows, at, PROJECT, PROJECTOR, index, 1, 1, passing, linear[2], linear[1], REPLICATED, precision
-        )
+        at = put_linear(rows, at, PROJECT, PROJECTOR, index, 1, 1, passing, linear[2], linear[1], REPLICATED, precision)
     if model.resampler_heads > 0 and tokens * keys > 0:
         heads, size, bits = model.resampler_heads, model.resampler_head_size, precision.activation_bits
         put(rows, at, RESAMPLE, ATTENTION, PROJECTOR, 0, 1, 1, tokens // max(1, sequences), keys, size)
@@ -162,12 +188,33 @@ def put_prefill(
                 rows, at, kind, PREFILL, start, layers, layers, tokens * batch, keys * batch, tokens * batch, precision
             )
             at = put_attention(
-                rows, at, kind, PREFILL, start, layers, batch, tokens, keys, pairs * batch, tokens * keys * batch,
-                schedule.lm_unfused[segment], precision,
+                rows,
+                at,
+                kind,
+                PREFILL,
+                start,
+                layers,
+                batch,
+                tokens,
+                keys,
+                pairs * batch,
+                tokens * keys * batch,
+                schedule.lm_unfused[segment],
+                precision,
             )
     return put_linear(
-        rows, at, HEAD, PREFILL, len(model.lm_prefix) - 1, 1, 1, batch, model.vocab_size, model.hidden_size,
-        BY_COLUMNS, precision,
+        rows,
+        at,
+        HEAD,
+        PREFILL,
+        len(model.lm_prefix) - 1,
+        1,
+        1,
+        batch,
+        model.vocab_size,
+        model.hidden_size,
+        BY_COLUMNS,
+        precision,
     )
 
 
@@ -247,7 +294,7 @@ def put_decode_attention(
         rule = schedule.kv_rule[segment]
         budget = tokens
         if rule["num"] != rule["den"] or rule["plus"] != 0:
-            budget = rule["num"] * tokens // rule["den"] + rule["plus"]
+            budget = max(0, rule["num"] * tokens // rule["den"] + rule["plus"])
         held = min(tokens, budget)
         free, retain_num, retain_den = UNLIMITED, 1, 1
         if schedule.threshold >= 0:
@@ -255,29 +302,27 @@ def put_decode_attention(
         whole = 0
         if schedule.full_head_num > 0:
             whole = round_share(schedule.full_head_num, schedule.full_head_den, kv_heads, NEAREST)
-        limit = UNLIMITED
+        chunk = kind["chunk_tokens"]
+        window = UNLIMITED
         if kind["window_tokens"] > 0:
-            limit = kind["window_tokens"] - 1
-        elif kind["chunk_tokens"] > 0:
-            limit = kind["chunk_tokens"] - 1
+            window = kind["window_tokens"] - 1
+        elif chunk > 0:
+            # The framework slides a window of the chunk's length; the mask itself starts anew with each chunk.
+            window = chunk - 1
         attended, torch_attended, first, torch_first, kept, final, paged = 0, 0, 0, 0, 0, 0, 0
         for part in range(2):
             heads = whole if part == 0 else kv_heads - whole
             if heads == 0:
                 continue
             base = tokens if part == 0 else held
-            some, num, den = free, retain_num, retain_den
-            if part == 1 and schedule.hold:
-                some, num, den = min(free, max(0, budget - held)), 0, 1
-            torch_seen = capped_growth_sum(base, limit, steps, some, num, den) + steps
+            limit = min(window, budget) if part == 1 and schedule.hold else window
+            torch_seen = capped_growth_sum(base, limit, steps, free, retain_num, retain_den) + steps
             torch_seen_first = min(base, limit) + 1
             seen, seen_first = torch_seen, torch_seen_first
-            if kind["chunk_tokens"] > 0 and base == tokens:
-                # The framework slides a window of the chunk's length; the mask itself starts anew with each chunk.
-                chunk = kind["chunk_tokens"]
-                seen = chunk_position_sum(tokens + steps, chunk) - chunk_position_sum(tokens, chunk)
-                seen_first = tokens % chunk + 1
-            last = min(base + growth(steps, some, num, den), limit)
+            if chunk > 0:
+                seen = chunked_growth_sum(base, limit, tokens, chunk, steps, free, retain_num, retain_den) + steps
+                seen_first = min(base, limit, tokens % chunk) + 1
+            last = min(base + growth(steps, free, retain_num, retain_den), limit)
             attended += heads * seen
             torch_attended += heads * torch_seen
             first += heads * seen_first

@@ -32,6 +32,7 @@ from asymsim.core.layout import (
     UP,
     Array,
     Precision,
+    Record,
 )
 
 # Element-wise FLOPs per element, our own count: square, sum, scale and weight of a norm; exp, multiply,
@@ -116,7 +117,15 @@ def put_linear(
 
 @kernel
 def put_elementwise(
-    rows: Array, at: int, name: int, phase: int, layer: int, layers: int, count: int, read_bytes: int, write_bytes: int,
+    rows: Array,
+    at: int,
+    name: int,
+    phase: int,
+    layer: int,
+    layers: int,
+    count: int,
+    read_bytes: int,
+    write_bytes: int,
     flops: int,
 ) -> int:
     """Memory-bound work without matrix products, ``count`` times."""
@@ -132,7 +141,14 @@ def put_elementwise(
 
 @kernel
 def put_experts(
-    rows: Array, at: int, kind: Array, phase: int, layer: int, layers: int, count: int, tokens: int,
+    rows: Array,
+    at: int,
+    kind: Record,
+    phase: int,
+    layer: int,
+    layers: int,
+    count: int,
+    tokens: int,
     precision: Precision,
 ) -> int:
     """Router, routed experts and shared expert of a mixture of experts.
@@ -145,8 +161,9 @@ def put_experts(
     at = put_linear(rows, at, ROUTER, phase, layer, layers, count, tokens, experts, hidden, REPLICATED, precision)
     if tokens == 0 or count == 0:
         return at
-    untouched = experts * (1.0 - active / experts) ** tokens
-    touched = min(experts, max(active, experts - int(untouched)))
+    # The small term keeps a product such as 5 (1 - 4/5) = 0.9999... from rounding down.
+    untouched = int(experts * (1.0 - active / experts) ** tokens + 1e-9)
+    touched = min(experts, tokens * active, max(active, experts - untouched))
     each = -(-tokens * active // touched)
     for part in range(2):
         n, k = (kind["ups"] * width, hidden) if part == 0 else (hidden, width)
@@ -166,9 +183,7 @@ def put_experts(
         at = put_linear(
             rows, at, SHARED_UP, phase, layer, layers, count, tokens, 2 * shared, hidden, BY_COLUMNS, precision
         )
-        at = put_linear(
-            rows, at, SHARED_DOWN, phase, layer, layers, count, tokens, hidden, shared, BY_INNER, precision
-        )
+        at = put_linear(rows, at, SHARED_DOWN, phase, layer, layers, count, tokens, hidden, shared, BY_INNER, precision)
     return at
 
 
@@ -176,7 +191,7 @@ def put_experts(
 def put_dense(
     rows: Array,
     at: int,
-    kind: Array,
+    kind: Record,
     phase: int,
     layer: int,
     layers: int,
@@ -195,8 +210,12 @@ def put_dense(
     query_width = kind["heads"] * kind["head_size"]
     kv_width = 2 * kind["kv_heads"] * kind["head_size"]
     if kind["cross"]:
-        at = put_linear(rows, at, QUERY, phase, layer, layers, count, tokens, query_width, hidden, BY_COLUMNS, precision)
-        at = put_linear(rows, at, KEY_VALUE, phase, layer, layers, count, kv_rows, kv_width, hidden, BY_COLUMNS, precision)
+        at = put_linear(
+            rows, at, QUERY, phase, layer, layers, count, tokens, query_width, hidden, BY_COLUMNS, precision
+        )
+        at = put_linear(
+            rows, at, KEY_VALUE, phase, layer, layers, count, kv_rows, kv_width, hidden, BY_COLUMNS, precision
+        )
     else:
         at = put_linear(
             rows, at, QKV, phase, layer, layers, count, tokens, query_width + kv_width, hidden, BY_COLUMNS, precision
@@ -207,9 +226,11 @@ def put_dense(
         at = put_experts(rows, at, kind, phase, layer, layers, count, mlp_tokens, precision)
         width = width * kind["experts_per_token"] + kind["shared_intermediate_size"]
     else:
-        at = put_linear(rows, at, UP, phase, layer, layers, count, mlp_tokens, ups * width, hidden, BY_COLUMNS, precision)
+        at = put_linear(
+            rows, at, UP, phase, layer, layers, count, mlp_tokens, ups * width, hidden, BY_COLUMNS, precision
+        )
         at = put_linear(rows, at, DOWN, phase, layer, layers, count, mlp_tokens, hidden, width, BY_INNER, precision)
-    rotated = query_width + kv_width // 2 if phase == PREFILL or phase == DECODE else 0
+    rotated = query_width + kv_width // 2 if phase in (PREFILL, DECODE) else 0
     norms = kind["norms"]
     # Norms read and write the stream; each of the two residual additions reads and writes it again.
     read = tokens * ((norms + 2) * hidden + rotated) + mlp_tokens * ups * width
@@ -230,7 +251,7 @@ def put_dense(
 def put_attention(
     rows: Array,
     at: int,
-    kind: Array,
+    kind: Record,
     phase: int,
     layer: int,
     layers: int,
@@ -249,8 +270,19 @@ def put_attention(
     """
     if layers == 0 or sequences * queries * keys == 0:
         return at
-    put(rows, at, ATTEND, UNFUSED_ATTENTION if unfused else ATTENTION, phase, layer, layers, layers, queries, keys,
-        kind["head_size"])
+    put(
+        rows,
+        at,
+        ATTEND,
+        UNFUSED_ATTENTION if unfused else ATTENTION,
+        phase,
+        layer,
+        layers,
+        layers,
+        queries,
+        keys,
+        kind["head_size"],
+    )
     row = rows[at]
     heads, size, bits = kind["heads"], kind["head_size"], precision.activation_bits
     row["groups"] = sequences * heads

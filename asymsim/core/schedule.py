@@ -15,6 +15,7 @@ from asymsim.core.layout import (
     Array,
     Load,
     ModelArrays,
+    Record,
     ScheduleArrays,
 )
 
@@ -27,15 +28,15 @@ def round_share(num: int, den: int, reference: int, rounding: int) -> int:
         return product
     whole = product // den
     rest = product - whole * den
-    if rounding == CEIL and rest > 0:
-        whole += 1
-    elif rounding == NEAREST and (2 * rest > den or (2 * rest == den and whole % 2 == 1)):
+    if (rounding == CEIL and rest > 0) or (
+        rounding == NEAREST and (2 * rest > den or (2 * rest == den and whole % 2 == 1))
+    ):
         whole += 1
     return whole
 
 
 @kernel
-def apply_step(step: Array, original: int, present: int) -> tuple[int, int]:
+def apply_step(step: Record, original: int, present: int) -> tuple[int, int]:
     """Tokens kept of ``present``, and tokens made of the dropped ones."""
     reference = present if step["of"] == PRESENT else original
     kept = round_share(step["num"], step["den"], reference, step["rounding"]) + step["plus"]
@@ -47,7 +48,7 @@ def apply_step(step: Array, original: int, present: int) -> tuple[int, int]:
     merged = 0
     if step["recycle_den"] > 0 and dropped > 0:
         pool = step["recycle_num"] * dropped // step["recycle_den"] + step["recycle_plus"]
-        merged = min(pool // step["recycle_divisor"] + step["recycle_extra"], dropped)
+        merged = min(max(0, pool // step["recycle_divisor"] + step["recycle_extra"]), dropped)
     return kept, merged
 
 

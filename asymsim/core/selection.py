@@ -12,7 +12,6 @@ from asymsim.core.layout import (
     ENCODER_END,
     GEMM,
     KV,
-    LM,
     PROJECTION_RULE,
     REPLICATED,
     S_DROPPED,
@@ -33,6 +32,7 @@ from asymsim.core.layout import (
     Load,
     ModelArrays,
     Precision,
+    Record,
     ScheduleArrays,
     Workspace,
 )
@@ -46,8 +46,9 @@ def product(factors: Array, symbols: Array) -> int:
 
 
 @inlined
-def put_operation(rows: Array, at: int, rule: Array, symbols: Array, layer: int, steps: int, batch: int,
-                  precision: Precision) -> int:
+def put_operation(
+    rows: Array, at: int, rule: Record, symbols: Array, layer: int, steps: int, batch: int, precision: Precision
+) -> int:
     """One selection operator at one place; ``steps`` executions of it."""
     m, n = product(rule["rows"], symbols), product(rule["columns"], symbols)
     k, times = product(rule["inner"], symbols), product(rule["times"], symbols)
@@ -63,8 +64,16 @@ def put_operation(rows: Array, at: int, rule: Array, symbols: Array, layer: int,
     if rule["kind"] == ELEMENTWISE_RULE:
         elements = m * n * groups
         return put_elementwise(
-            rows, at, SELECT, phase, layer, 1, count, elements * rule["reads"] * bits // 8,
-            elements * rule["writes"] * bits // 8, elements * rule["flops_per_element"],
+            rows,
+            at,
+            SELECT,
+            phase,
+            layer,
+            1,
+            count,
+            elements * rule["reads"] * bits // 8,
+            elements * rule["writes"] * bits // 8,
+            elements * rule["flops_per_element"],
         )
     if rule["kind"] == ATTENTION_RULE:
         put(rows, at, SELECT, ATTENTION, phase, layer, 1, count, m, n, k)
@@ -115,14 +124,31 @@ def put_selection(
                 layer = schedule.lm_starts[segment]
             if stage >= KV:
                 set_counts(symbols, work.lm_counts[segment, 1], work.lm_counts[segment, 1], 0, symbols[S_TEXT])
-                symbols[S_LAYERS] = 1 if rule["single_layer"] == 1 else schedule.lm_starts[segment + 1] - layer
-                symbols[S_KV] = work.kv[segment, 0, 0]
-            if stage == DECODING:
-                # A decode step sees the cache at the mean of its first and last length.
-                symbols[S_KV] = (work.kv[segment, 0, 0] + work.kv[segment, 0, 1]) // 2
-                steps = load.output_tokens - 1
+                layers, kept, final = cached(model, schedule, work, segment)
+                symbols[S_LAYERS] = min(layers, 1) if rule["single_layer"] == 1 else layers
+                symbols[S_KV] = kept
+                if stage == DECODING:
+                    # A decode step sees the cache at the mean of its first and last length.
+                    symbols[S_KV] = (kept + final) // 2
+                    steps = load.output_tokens - 1
             at = put_operation(work.operators, at, rule, symbols, layer, steps, load.batch_size, precision)
     return at
+
+
+@inlined
+def cached(model: ModelArrays, schedule: ScheduleArrays, work: Workspace, segment: int) -> tuple[int, int, int]:
+    """Self-attention layers of a segment, and the mean entries they hold after prefill and at the end."""
+    start, stop = schedule.lm_starts[segment], schedule.lm_starts[segment + 1]
+    layers, kept, final = 0, 0, 0
+    for index in range(len(model.lm_kinds)):
+        if model.lm_kinds[index]["cross"] == 0:
+            some = model.lm_prefix[stop, index] - model.lm_prefix[start, index]
+            layers += some
+            kept += some * work.kv[segment, index, 0]
+            final += some * work.kv[segment, index, 1]
+    if layers == 0:
+        return 0, 0, 0
+    return layers, kept // layers, final // layers
 
 
 @kernel

@@ -8,7 +8,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
@@ -19,7 +19,7 @@ from asymsim.errors import InputError, UnknownNameError, UnsupportedError
 from asymsim.schedule import Schedule
 
 Family = Literal["vision", "kv"]
-M = TypeVar("M", bound="type[Method]")
+M = TypeVar("M")
 _METHODS: dict[str, type[Method]] = {}
 
 
@@ -66,8 +66,10 @@ def register(name: str) -> Callable[[M], M]:
     """Give a method its name on the command line."""
 
     def enter(method: M) -> M:
-        method.name = name
-        _METHODS[name] = method
+        # pydantic's decorator hides from type checkers that it returns the class it was given.
+        kind = cast("type[Method]", method)
+        kind.name = name
+        _METHODS[name] = kind
         return method
 
     return enter

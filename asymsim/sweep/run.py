@@ -27,9 +27,7 @@ FIGURES = (*COUNTS, *TIMES, *DERIVED)
 BLOCK_ROWS = 1 << 14
 
 
-def evaluate(
-    scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[str] = FIGURES
-) -> dict[str, Array]:
+def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[str] = FIGURES) -> dict[str, Array]:
     """Estimate ``scenario`` once for each row of ``columns``.
 
     Parameters
@@ -70,7 +68,7 @@ def evaluate(
         if len(each) not in (1, rows):
             raise InputError(name, len(each), f"give 1 value or {rows}, as the longest column has")
     _check_largest(bound, one, values)
-    result = {name: np.empty(rows, _type(name, bound)) for name in figures}
+    result: dict[str, Array] = {name: np.empty(rows, _type(name, bound)) for name in figures}
     counts, times = np.empty((BLOCK_ROWS, len(COUNTS)), np.int64), np.empty((BLOCK_ROWS, len(TIMES)))
     defaults = one.load()
     for start in range(0, rows, BLOCK_ROWS):
@@ -154,14 +152,21 @@ def _block(bound: Setting, loads: Array, counts: Array, times: Array) -> dict[st
     total_times: Array | float = 0.0
     for share, schedule in bound.schedules:
         evaluate_rows(
-            bound.model_arrays, schedule, loads, bound.precision, bound.gpu_arrays,
-            workspace(bound.model_arrays, schedule), counts, times,
+            bound.model_arrays,
+            schedule,
+            loads,
+            bound.precision,
+            bound.gpu_arrays,
+            workspace(bound.model_arrays, schedule),
+            counts,
+            times,
         )
         if len(bound.schedules) == 1:
             total_counts, total_times = counts, times
         else:
             total_counts, total_times = total_counts + share * counts, total_times + share * times
-    assert isinstance(total_counts, np.ndarray) and isinstance(total_times, np.ndarray)
+    assert isinstance(total_counts, np.ndarray)
+    assert isinstance(total_times, np.ndarray)
     block = {name: total_counts[:, index] for index, name in enumerate(COUNTS)}
     block.update({name: total_times[:, index] for index, name in enumerate(TIMES)})
     share_kv = kv_share(bound.model, bound.precision.tp_size)

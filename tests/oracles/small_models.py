@@ -37,7 +37,7 @@ def layer(kv_heads: int = 4, **more: object) -> Layer:
 
 
 def tower(layers: int = 24, extra_tokens: int = 1, merge: int = 1, windows: bool = False) -> VisionTower:
-    kinds = (layer(gated=False),)
+    kinds: tuple[Layer, ...] = (layer(gated=False),)
     pattern = (0,) * layers
     if windows:
         kinds += (layer(gated=False, window_tokens=16),)

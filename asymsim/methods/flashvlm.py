@@ -1,0 +1,80 @@
+"""FlashVLM: text similarity and [CLS] saliency choose one half of the budget, diversity the other."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.catalogue.model import VlmModel
+from asymsim.errors import InputError
+from asymsim.methods.base import Method, register
+from asymsim.methods.operations import gather, normalise, reduce, saliency, similarity, top_k
+from asymsim.methods.requirements import attention_layer, tower_of
+from asymsim.schedule import Operation, Schedule, keep_share
+
+
+@register("flashvlm")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FlashVLM(Method):
+    """All tokens are projected once for cosines with the text, fused with [CLS] attention; then the residual
+    tokens lose their closest duplicates, a few at a time, and what is left is projected again.
+
+    The penultimate encoder layer runs unfused. Each removal compares the residual tokens at even and at
+    odd places, (n/2) x (n/2) x width, and is counted on all tokens of a sequence, an upper bound.
+
+    Parameters
+    ----------
+    keep : float
+        Kept share; the released scripts keep 64, 128 and 256 of 576.
+    important_share : float
+        Share of the budget chosen by the fused score, in [0, 1]; 0.5 in the released code.
+    removed_at_once : int
+        Duplicates that leave in one comparison, at least 1; 8 in the released code.
+    """
+
+    source: ClassVar[str] = "FlashVLM: Text-Guided Visual Token Selection; released code (llava_arch.py)"
+
+    keep: float = 1 / 9
+    important_share: float = 0.5
+    removed_at_once: int = 8
+
+    def schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model, self.name)
+        if not 0 <= self.important_share <= 1:
+            raise InputError("flashvlm: important_share", self.important_share, "give a share between 0 and 1")
+        if self.removed_at_once < 1:
+            raise InputError("flashvlm: removed_at_once", self.removed_at_once, "give at least 1")
+        read = attention_layer(tower, 2)
+        linears = model.projector.linears if model.projector else ()
+        projected = (
+            Operation(
+                kind="projection",
+                stage="encoder_end",
+                rows="visual",
+                columns=str(linear.outputs),
+                inner=str(linear.inputs),
+            )
+            for linear in linears
+            if linear.rows == "tokens"
+        )
+        # dropped / removed_at_once comparisons of width/4 each, side by side in the inner dimension.
+        inner = str(max(1, tower.layer_kinds[0].hidden_size // (4 * self.removed_at_once)))
+        compared = similarity("encoder_end", rows="tower_tokens", columns="tower_tokens", inner=f"{inner}*dropped")
+        return Schedule(
+            steps=(keep_share(self.keep, "encoder_end"),),
+            operations=(
+                saliency(tower, read),
+                *projected,
+                normalise("encoder_end"),
+                normalise("encoder_end", rows="text"),
+                similarity("encoder_end", rows="visual", columns="text"),
+                reduce("encoder_end", rows="visual", columns="text", flops=6),
+                top_k("encoder_end"),
+                normalise("encoder_end", width="tower_hidden"),
+                *((compared,) if self.important_share < 1 else ()),
+                gather("encoder_end", rows="kept", width="tower_hidden"),
+            ),
+            unfused=(("encoder", read),),
+        )

@@ -1,0 +1,54 @@
+"""FOLDER: many bipartite merges at once in one of the last encoder blocks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.catalogue.model import VlmModel
+from asymsim.errors import InputError
+from asymsim.methods.base import Method, register
+from asymsim.methods.operations import bipartite_matching, saliency
+from asymsim.methods.requirements import whole_tower
+from asymsim.schedule import Schedule, keep_share
+
+
+@register("folder")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Folder(Method):
+    """Between attention and MLP of one block, tokens are folded pairwise until floor(keep N) are left.
+
+    A fold merges at most half of the tokens, so that smaller shares fold several times; the first fold,
+    on all tokens, is counted for each of them, an upper bound. [CLS] attention of the block steers the
+    matching, so the block runs unfused.
+
+    Parameters
+    ----------
+    keep : float
+        Kept share; the paper goes down to 0.3.
+    blocks_from_end : int
+        1: the last encoder block, 2: the one before it, as in the released LLaVA code.
+    """
+
+    source: ClassVar[str] = "Wang et al., FOLDER, arXiv 2501.02430, section 3; released code (patch/folder.py)"
+
+    keep: float = 0.34
+    blocks_from_end: int = 2
+
+    def schedule(self, model: VlmModel) -> Schedule:
+        tower = whole_tower(model, self.name)
+        blocks = len(tower.layer_pattern)
+        if not 1 <= self.blocks_from_end <= blocks:
+            raise InputError("folder: blocks_from_end", self.blocks_from_end, f"give a number from 1 to {blocks}")
+        layer = blocks - self.blocks_from_end
+        folds, left = 1, 0.5
+        # Below a thousandth further folds are on next to nothing.
+        while left > max(self.keep, 0.001):
+            folds, left = folds + 1, left / 2
+        return Schedule(
+            steps=(keep_share(self.keep, "encoder_mlp", layer),),
+            operations=(saliency(tower, layer), *bipartite_matching(tower, layer) * folds),
+            unfused=(("encoder", layer),),
+        )

@@ -1,0 +1,56 @@
+"""H2O: heavy hitters of accumulated attention and a recent window, held at each decode step."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.catalogue.model import VlmModel
+from asymsim.errors import InputError
+from asymsim.methods.base import Family, Method, lm_layers, register
+from asymsim.methods.operations import cache_gather, decode_scores, reduce, top_k
+from asymsim.methods.requirements import scored_cache
+from asymsim.schedule import KvPolicy, Schedule, share_of_all
+
+
+@register("h2o")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class H2O(Method):
+    """Of the prompt's entries, per layer and head, those with the most accumulated attention and the latest.
+
+    All prefill attention weights are summed over their queries, so every layer runs unfused. While decoding
+    the budget holds: each step adds its weights to the sums and evicts the lowest, the recent half excepted.
+    Fused decode kernels do not give weights away, so the scores are counted once more.
+
+    Parameters
+    ----------
+    keep : float
+        Heavy and recent together over the prompt's entries; 0.1 + 0.1 by default.
+    recent_share : float
+        The recent part of the budget, in [0, 1]: protected, not scored. It moves no cost.
+    """
+
+    family: ClassVar[Family] = "kv"
+    source: ClassVar[str] = "Zhang et al., H2O, arXiv 2306.14048, section 4"
+
+    keep: float = 0.2
+    recent_share: float = 0.5
+
+    def schedule(self, model: VlmModel) -> Schedule:
+        scored_cache(model, self.name)
+        if not 0 <= self.recent_share <= 1:
+            raise InputError("h2o: recent_share", self.recent_share, "give a share between 0 and 1")
+        kept = share_of_all(self.keep)
+        return Schedule(
+            kv=KvPolicy(share=(kept,), hold=kept < 1),
+            operations=(
+                reduce("kv", rows="heads*tokens", columns="tokens"),
+                top_k("kv", columns="tokens", times="kv_heads"),
+                cache_gather(),
+                *decode_scores(model),
+                reduce("decode", rows="kv_heads", columns="kv"),
+            ),
+            unfused=tuple(("lm", layer) for layer in range(lm_layers(model))),
+        )

@@ -1,0 +1,61 @@
+"""HoloV: the budget is spread over contiguous crops of the image, so that no region is left out."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.catalogue.model import VlmModel
+from asymsim.errors import InputError
+from asymsim.methods.base import Method, register
+from asymsim.methods.operations import gather, normalise, reduce, saliency, similarity, top_k
+from asymsim.methods.requirements import attention_layer, tower_of
+from asymsim.schedule import Schedule, keep_share
+
+
+@register("holov")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class HoloV(Method):
+    """floor(keep N) tokens over 16 crops in proportion to their scores, by [CLS] attention within each.
+
+    Runs on projected tokens before the language model, so the projector sees all of them. A crop's score
+    combines attention with the variance of the cosine similarities within it: (N/16) x (N/16) x hidden
+    for 16 crops, written here as N x N x hidden/16, which is the same work. The penultimate encoder
+    layer's attention is read, so it runs unfused.
+
+    Parameters
+    ----------
+    keep : float
+        Kept share.
+    crops : int
+        Contiguous crops, at least 1; 16 in the released code.
+    """
+
+    source: ClassVar[str] = (
+        "HoloV: Don't Just Chase 'Highlighted Tokens' in MLLMs, NeurIPS 2025, section 3; released code (utils.py)"
+    )
+
+    keep: float = 1 / 9
+    crops: int = 16
+
+    def schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model, self.name)
+        if self.crops < 1:
+            raise InputError("holov: crops", self.crops, "give at least 1")
+        read = attention_layer(tower, 2)
+        inner = str(max(1, model.language_model.hidden_size // self.crops))
+        return Schedule(
+            steps=(keep_share(self.keep),),
+            operations=(
+                saliency(tower, read),
+                normalise("lm", 0),
+                similarity("lm", 0, rows="visual", columns="visual", inner=inner),
+                # Mean and variance of each token's similarities; the matrix is 1/16 as large as visual x visual.
+                reduce("lm", 0, rows="visual", columns="visual"),
+                top_k("lm", 0),
+                gather("lm", 0, rows="kept"),
+            ),
+            unfused=(("encoder", read),),
+        )

@@ -1,0 +1,72 @@
+"""LLaVA-PruMerge and PruMerge+: outliers of [CLS] attention stay, their neighbours are merged into them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.catalogue.model import VlmModel
+from asymsim.methods.base import Method, register
+from asymsim.methods.operations import average_into, gather, normalise, reduce, similarity, top_k
+from asymsim.methods.published import unless_keep
+from asymsim.methods.requirements import tower_of
+from asymsim.schedule import Recycle, Schedule, keep_share
+
+NEIGHBOURS = 32
+
+
+@register("prumerge")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PruMerge(Method):
+    """Tokens whose [CLS] attention is an outlier, each averaged with its 32 nearest, and one for all dropped.
+
+    The number of outliers, above Q3 + 1.5 IQR, depends on the image; ``keep`` is its mean with the one
+    extra token. [CLS] attention is computed anew from the q and k of the last encoder layer over the whole
+    width, as the released code does, so the encoder stays fused; it is compared by the same keys.
+
+    Parameters
+    ----------
+    keep : float
+        Mean kept share. The paper reports 5.5 % (32 of 576) for PruMerge and 25 % for PruMerge+, the
+        defaults.
+    plus : bool
+        PruMerge+: spatially uniform tokens join the outliers.
+    """
+
+    source: ClassVar[str] = "Shang et al., LLaVA-PruMerge, arXiv 2403.15388, section 3; released code"
+
+    keep: float = 1 / 18
+    plus: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_of_plus(cls, data: Any) -> Any:
+        given = getattr(data, "kwargs", None) or {}
+        # The command line hands over words.
+        plus = str(given.get("plus", "")).lower() in ("true", "1", "yes", "on", "y", "t")
+        return unless_keep(data, keep=0.25) if plus else data
+
+    def schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model, self.name)
+        # [CLS] alone asks where there is one; without it the mean over all queries stands in.
+        queries = "1" if tower.extra_tokens else "tower_tokens"
+        return Schedule(
+            steps=(keep_share(self.keep, "encoder_end", plus=-1, recycled=Recycle(extra=1)),),
+            operations=(
+                similarity(
+                    "encoder_end", rows=queries, columns="tower_tokens", inner="tower_hidden", times="sequences"
+                ),
+                reduce("encoder_end", rows=queries, columns="tower_tokens", times="sequences", flops=5),
+                # Quartiles need the scores in order.
+                top_k("encoder_end", columns="tower_tokens", times="sequences"),
+                normalise("encoder_end", rows="tower_tokens*sequences", width="tower_hidden"),
+                similarity("encoder_end", rows="kept", columns="visual", inner="tower_hidden"),
+                top_k("encoder_end", columns="visual", times="kept"),
+                average_into("encoder_end", rows=f"{NEIGHBOURS}*kept"),
+                average_into("encoder_end"),
+                gather("encoder_end", rows="kept", width="tower_hidden"),
+            ),
+        )

@@ -1,0 +1,70 @@
+"""SnapKV: the last queries of the prompt vote for the cache entries that stay, in each head."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.catalogue.model import VlmModel
+from asymsim.errors import InputError
+from asymsim.methods.base import Family, Method, register
+from asymsim.methods.operations import cache_gather, cache_scores, reduce, top_k
+from asymsim.methods.published import unless_keep
+from asymsim.methods.requirements import scored_cache
+from asymsim.schedule import KvPolicy, Schedule, share_of_all
+
+
+@register("snapkv")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SnapKV(Method):
+    """Once after prefill: scores of the last queries against all keys, pooled along the sequence, top-k a head.
+
+    Generated tokens join the cache. The queries' window itself always stays and is part of the budget.
+
+    Parameters
+    ----------
+    keep : float
+        Share of the prompt's entries, instead of a fixed capacity.
+    capacity : int, optional
+        Entries a head keeps of the prompt, instead of ``keep``; 1,024 unless ``keep`` is given (the
+        paper also has 2,048 and 4,096).
+    window : int
+        Queries that vote, at least 1; 32.
+    pooling : int
+        Width of the average pooling, at least 1; 5.
+    """
+
+    family: ClassVar[Family] = "kv"
+    source: ClassVar[str] = "Li et al., SnapKV, arXiv 2404.14469, section 4"
+
+    capacity: int | None = None
+    window: int = 32
+    pooling: int = 5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, data: Any) -> Any:
+        return unless_keep(data, capacity=1024)
+
+    def schedule(self, model: VlmModel) -> Schedule:
+        scored_cache(model, self.name)
+        if min(self.window, self.pooling) < 1:
+            raise InputError("snapkv: window", self.window, "give a window and a pooling of at least 1")
+        if self.capacity is None:
+            policy = KvPolicy(share=(share_of_all(self.keep),))
+        elif self.capacity < self.window:
+            raise InputError("snapkv: capacity", self.capacity, f"give at least the window of {self.window}")
+        else:
+            policy = KvPolicy(share=(share_of_all(0),), plus=(self.capacity,))
+        return Schedule(
+            kv=policy,
+            operations=(
+                *cache_scores(model, str(self.window)),
+                reduce("kv", rows="heads", columns="tokens", flops=self.pooling),
+                top_k("kv", columns="tokens", times="kv_heads"),
+                cache_gather(),
+            ),
+        )

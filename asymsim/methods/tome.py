@@ -1,0 +1,49 @@
+"""ToMe: in every encoder block the most similar tokens are merged in pairs."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.catalogue.model import VlmModel
+from asymsim.errors import InputError
+from asymsim.methods.base import Method, register
+from asymsim.methods.operations import bipartite_matching
+from asymsim.methods.requirements import whole_tower
+from asymsim.schedule import Schedule, Step, drop_count, exact
+
+
+@register("tome")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ToMe(Method):
+    """r bipartite merges a block, between attention and MLP; each halves the tokens at most.
+
+    Parameters
+    ----------
+    keep : float
+        Share left after the last block: block l of n keeps floor((1 - (1 - keep)(l + 1)/n) N) of the
+        original tokens, a constant r up to rounding.
+    r : int, optional
+        Merges a block in each encoder sequence, instead of ``keep``. The paper has 2 to 23 on ViT-L.
+    """
+
+    source: ClassVar[str] = "Bolya et al., Token Merging, arXiv 2210.09461, section 3"
+
+    r: int | None = None
+
+    def schedule(self, model: VlmModel) -> Schedule:
+        tower = whole_tower(model, self.name)
+        if self.r is not None and self.r < 0:
+            raise InputError("tome: r", self.r, "give a number of merges, 0 or more")
+        blocks = range(len(tower.layer_pattern))
+        operations = (operation for layer in blocks for operation in bipartite_matching(tower, layer))
+        return Schedule(steps=tuple(self._step(layer, len(blocks)) for layer in blocks), operations=tuple(operations))
+
+    def _step(self, layer: int, blocks: int) -> Step:
+        half = exact("1/2")
+        if self.r is not None:
+            return drop_count(self.r, "encoder_mlp", layer, at_least=half)
+        left = 1 - (1 - exact(self.keep)) * (layer + 1) / blocks
+        return Step(stage="encoder_mlp", layer=layer, share=exact(left), at_least=half)

@@ -1,0 +1,73 @@
+"""VisionZip: dominant tokens by [CLS] attention, and a few merged from all the others, at the end of the encoder."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.catalogue.model import VlmModel
+from asymsim.errors import InputError
+from asymsim.methods.base import Method, register
+from asymsim.methods.operations import average_into, gather, normalise, reduce, saliency, similarity, top_k
+from asymsim.methods.requirements import attention_layer, tower_of
+from asymsim.schedule import Recycle, Schedule, Step, exact
+
+# 54 of 64, 108 of 128, 162 of 192, 135 of 160, 270 of 320, 540 of 640: always 27/32 are dominant.
+DOMINANT = exact("27/32")
+
+
+@register("visionzip")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class VisionZip(Method):
+    """Dominant tokens, [CLS] counted among them, and contextual ones: cluster means by key cosines.
+
+    The scores are the [CLS] row of the penultimate encoder layer's attention, which therefore runs
+    unfused; without [CLS] the mean over all rows. The keys' mean over the heads is the merging metric.
+
+    Parameters
+    ----------
+    keep : float
+        Kept share, dominant and contextual together; 27/32 of it dominant, as in all published settings.
+    dominant, contextual : int, optional
+        Both numbers outright, for the whole prompt, instead of ``keep``. The paper's: 54 + 10,
+        108 + 20, 162 + 30 (LLaVA-1.5); 135 + 25, 270 + 50, 540 + 100 (LLaVA-NeXT).
+    """
+
+    source: ClassVar[str] = "Yang et al., VisionZip, arXiv 2412.04467, section 3"
+
+    keep: float = 1 / 9
+    dominant: int | None = None
+    contextual: int | None = None
+
+    def schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model, self.name)
+        read = attention_layer(tower, 2)
+        return Schedule(
+            steps=(self._step(),),
+            operations=(
+                saliency(tower, read),
+                top_k("encoder_end"),
+                reduce("encoder_end", rows="tower_tokens*sequences", columns="tower_hidden"),
+                normalise("encoder_end", rows="dropped", width="tower_head_size"),
+                similarity("encoder_end", rows="dropped", columns="merged", inner="tower_head_size"),
+                reduce("encoder_end", rows="dropped", columns="merged"),
+                average_into("encoder_end"),
+                gather("encoder_end", rows="kept", width="tower_hidden"),
+            ),
+            unfused=(("encoder", read),),
+        )
+
+    def _step(self) -> Step:
+        if (self.dominant is None) != (self.contextual is None):
+            raise InputError("visionzip: contextual", self.contextual, "give dominant and contextual together")
+        if self.dominant is not None and self.contextual is not None:
+            if min(self.dominant, self.contextual) < 0:
+                raise InputError("visionzip: dominant", self.dominant, "give numbers of tokens, 0 or more")
+            return Step(stage="encoder_end", plus=self.dominant, recycled=Recycle(extra=self.contextual))
+        share = exact(self.keep)
+        kept = share * DOMINANT
+        # Recycling counts in shares of the dropped: (share - kept) N of (1 - kept) N.
+        recycled = Recycle(share=exact((share - kept) / (1 - kept)))
+        return Step(stage="encoder_end", share=exact(kept), recycled=recycled)

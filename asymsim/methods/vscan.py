@@ -1,0 +1,92 @@
+"""VScan: global and local scans at the end of the encoder, then a second pruning half-way through the model."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.catalogue.model import VlmModel
+from asymsim.errors import InputError
+from asymsim.methods.base import Method, lm_layers, register
+from asymsim.methods.operations import (
+    average_into,
+    gather,
+    normalise,
+    recomputed_attention,
+    reduce,
+    saliency,
+    similarity,
+    top_k,
+)
+from asymsim.methods.requirements import attention_layer, check_layer, visual_sequence
+from asymsim.schedule import Schedule, Step, exact, keep_share
+
+
+@register("vscan")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class VScan(Method):
+    """Tokens chosen by [CLS] attention of an output and a shallow encoder layer, the rest merged into them;
+    then a third of these before the middle layer of the language model.
+
+    Both encoder layers run unfused. In the language model the attention of the last instruction token is
+    computed anew, as in PyramidDrop, on whose code the released one is built.
+
+    Parameters
+    ----------
+    keep : float
+        Mean kept share over the language model's layers: 1/9 is 96 then 32 of 576 tokens on LLaVA-1.5,
+        and 16.7 % then a third of these on Qwen2.5-VL.
+    second_share : float
+        What the second pruning leaves of the first one's tokens, in (0, 1]; a third in the paper. It
+        rises towards 1 where ``keep`` is so large that the first pruning keeps everything.
+    layer : int, optional
+        Layer before which the second pruning takes place: half of all by default, which is 16 of 32 and
+        14 of 28 as in the paper.
+    local_layer : int, optional
+        Encoder layer of the local scan; a quarter of all by default (our assumption).
+    """
+
+    source: ClassVar[str] = "Zhang et al., VScan, arXiv 2505.22654, sections 3 and 4"
+
+    keep: float = 1 / 9
+    second_share: float = 1 / 3
+    layer: int | None = None
+    local_layer: int | None = None
+
+    def schedule(self, model: VlmModel) -> Schedule:
+        tower = visual_sequence(model, self.name)
+        depth = lm_layers(model)
+        layer = check_layer(model, "vscan: layer", depth // 2 if self.layer is None else self.layer)
+        blocks = len(tower.layer_pattern)
+        local = blocks // 4 if self.local_layer is None else self.local_layer
+        if not 0 <= local < blocks:
+            raise InputError("vscan: local_layer", local, f"give a layer from 0 to {blocks - 1}")
+        if not 0 < self.second_share <= 1:
+            raise InputError("vscan: second_share", self.second_share, "give a share above 0, at most 1")
+        keep, second = exact(self.keep), exact(self.second_share)
+        first = keep * depth / (layer + (depth - layer) * second)
+        final = first * second
+        if first > 1:
+            first, final = exact(1), (keep * depth - layer) / (depth - layer)
+        reads = tuple(dict.fromkeys((attention_layer(tower, blocks - local), attention_layer(tower, 2))))
+        return Schedule(
+            steps=(
+                Step(stage="encoder_end", share=first.limit_denominator(10**9)),
+                keep_share(final.limit_denominator(10**9), layer=layer),
+            ),
+            operations=(
+                *(saliency(tower, read) for read in reads),
+                top_k("encoder_end", times="2"),
+                normalise("encoder_end", rows="tower_tokens*sequences", width="tower_hidden"),
+                similarity("encoder_end", rows="dropped", columns="kept", inner="tower_hidden"),
+                reduce("encoder_end", rows="dropped", columns="kept"),
+                average_into("encoder_end"),
+                gather("encoder_end", rows="kept", width="tower_hidden"),
+                *recomputed_attention(layer),
+                top_k("lm", layer),
+                gather("lm", layer),
+            ),
+            unfused=tuple(("encoder", read) for read in reads),
+        )

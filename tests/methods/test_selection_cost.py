@@ -1,0 +1,134 @@
+"""What selection itself costs, against published overheads and counts made by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from asymsim.methods.base import method
+from oracles.run_schedule import Run, resized, run
+from oracles.small_models import CASES
+
+CASE = CASES["cls"]
+N, TEXT, HIDDEN, BATCH = 1152, 60, 64, 2
+
+
+def with_method(name: str, keep: float | None = None, case: str = "cls", **settings: object) -> Run:
+    chosen = CASES[case]
+    return run(method(name, keep, settings).schedule(chosen.model), chosen)
+
+
+def unfused(result: Run, phase: str) -> set[int]:
+    """Layers whose attention weights are stored."""
+    rows = (row for row in result.operators if row["phase"] == phase and row["kind"] == "unfused_attention")
+    return {layer for row in rows for layer in range(row["layer"], row["layer"] + row["layers"])}
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "lm"),
+    [
+        ("asymvlm", set(), set()),
+        ("desap", {23}, set()),
+        ("sparsevlm", set(), {2, 6, 15}),
+        ("pyramiddrop", set(), set()),
+        ("visionzip", {22}, set()),
+        ("prumerge", set(), set()),
+        ("tome", set(), set()),
+        ("flowcut", set(range(22)), set()),
+        ("holov", {22}, set()),
+        ("vscan", {6, 22}, set()),
+        ("dart", set(), set()),
+        ("folder", {22}, set()),
+        ("flashvlm", {22}, set()),
+        ("fastv", set(), {1}),
+        ("snapkv", set(), set()),
+        ("h2o", set(), set(range(32))),
+    ],
+)
+def test_layers_that_store_their_weights(name: str, encoder: set[int], lm: set[int]) -> None:
+    result = with_method(name)
+    assert unfused(result, "vision_tower") == encoder
+    assert unfused(result, "prefill") == lm
+
+
+def test_hired_reads_the_first_and_the_penultimate_layer() -> None:
+    assert unfused(with_method("hired", case="crops"), "vision_tower") == {0, 22}
+
+
+def test_windowed_encoders_are_read_where_they_attend_to_everything() -> None:
+    assert unfused(with_method("visionzip", case="merged"), "vision_tower") == {23}
+    assert unfused(with_method("desap", case="merged"), "vision_tower") == {31}
+
+
+def test_desap_overhead_as_published() -> None:
+    """2.7e7 = 2 x 576 x 30 x 768, for 30 text tokens in the joint space."""
+    case = resized(CASE, 1152)
+    schedule = method("desap", 1 / 9, {"text_tower_tokens": 30}).schedule(case.model)
+    (product,) = run(schedule, case, images=1, visual_tokens=576, batch_size=1).products(576, 30, 768)
+    assert product["flops"] == pytest.approx(2.7e7, rel=0.02)
+
+
+def test_desap_counts_all_of_it() -> None:
+    result = with_method("desap", 0.25)
+    kept, rows, sequences = N // 4, 577, 2
+    tower = (
+        2
+        * BATCH
+        * (
+            3 * rows * sequences * HIDDEN**2  # q, v and out projection
+            + 2 * rows**2 * HIDDEN * sequences  # softmax(Q Q^T) V
+            + rows * sequences * HIDDEN * 768  # joint space
+        )
+    )
+    text = 2 * BATCH * (12 * 77 * 12 * 768**2 + 12 * 2 * 77**2 * 768 + 77 * 768**2)
+    alignment = 2 * BATCH * (N * 77 + N + 77) * 768
+    merging = 2 * BATCH * (N - kept) * kept * HIDDEN
+    assert sum(row["flops"] for row in result.selection) == tower + text + alignment + merging
+
+
+def test_pyramiddrop_recomputes_projections_of_all_current_tokens() -> None:
+    result = with_method("pyramiddrop", ratio=0.5)
+    flops = 0
+    for present in (N, N // 2, N // 4):
+        tokens = present + TEXT
+        flops += 2 * BATCH * (tokens * HIDDEN * 3 * HIDDEN + tokens * HIDDEN)
+    assert sum(row["flops"] for row in result.selection) == flops
+
+
+def test_sparsevlm_chooses_raters_once() -> None:
+    result = with_method("sparsevlm")
+    assert len(result.products(N, TEXT, HIDDEN)) == 1
+
+
+def test_dart_compares_with_eight_pivots() -> None:
+    (product,) = with_method("dart").products(8, N, HIDDEN)
+    assert product["flops"] == 2 * BATCH * 8 * N * HIDDEN
+    assert product["layer"] == 2
+
+
+@pytest.mark.parametrize("merges", [1, 8])
+def test_tome_compares_halves_in_every_block(merges: int) -> None:
+    result = with_method("tome", r=merges)
+    flops = sum(2 * BATCH * 2 * (576 - block * merges) ** 2 // 4 * 16 for block in range(24))
+    assert sum(row["flops"] for row in result.selection) == pytest.approx(flops, rel=1e-12)
+
+
+def test_holov_compares_within_sixteen_crops() -> None:
+    result = with_method("holov")
+    assert sum(row["flops"] for row in result.selection) == 2 * BATCH * 16 * (N // 16) ** 2 * HIDDEN
+
+
+def test_flashvlm_projects_everything_besides() -> None:
+    result = with_method("flashvlm", important_share=1.0)
+    projections = 2 * BATCH * N * (64 * 96 + 96 * 64)
+    assert sum(row["flops"] for row in result.selection) == projections + 2 * BATCH * N * TEXT * HIDDEN
+
+
+@pytest.mark.parametrize("name", ["visionzip", "desap", "holov", "vscan", "flashvlm"])
+def test_without_cls_all_rows_are_averaged(name: str) -> None:
+    """The read-out of one layer: heads x tokens with [CLS], heads x tokens x tokens without."""
+    case = CASES["no_cls"]
+    reads = [row for row in with_method(name, case="no_cls").selection if row["kind"] == "elementwise"]
+    weights = 2 * BATCH * 4 * case.tower_tokens**2
+    assert any(row["elementwise_flops"] == weights for row in reads)
+    reads = [row for row in with_method(name).selection if row["kind"] == "elementwise"]
+    assert any(row["elementwise_flops"] == 2 * BATCH * 4 * 577 for row in reads)
