@@ -54,12 +54,7 @@ def estimate(
 
     document = predict(flags.scenario(given), operators=operators).to_dict()
     rows = document.get("operators") or [report.flatten(document)]
-
-    def parts() -> list[Any]:
-        listed = [views.operators_table(document["operators"])] if operators else []
-        return [views.estimate_table(document), *listed]
-
-    emit(document, rows, parts, format, out)
+    emit(document, rows, lambda: views.estimate_parts(document), format, out)
 
 
 @app.command

@@ -86,7 +86,7 @@ def mixture(
 
 def setting(scenario: Scenario) -> Setting:
     """Resolve the names of a scenario and bind its schedule."""
-    settings = tuple(sorted((key, _hashable(value)) for key, value in scenario.settings.items()))
+    settings = tuple(sorted((key, _hashable(key, value)) for key, value in scenario.settings.items()))
     target = model(scenario.model)
     own = None
     if scenario.schedule is not None:
@@ -106,8 +106,15 @@ def setting(scenario: Scenario) -> Setting:
     )
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _hashable(name: str, value: Any) -> Any:
+    """A setting's value as part of a cache's key."""
+    if isinstance(value, list):
+        return tuple(_hashable(name, each) for each in value)
+    try:
+        hash(value)
+    except TypeError:
+        raise InputError(f"setting {name}", value, "give a number, a text or a list of these") from None
+    return value
 
 
 class _Same:

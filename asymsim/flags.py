@@ -7,6 +7,7 @@ import difflib
 import inspect
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
 import cyclopts
@@ -69,7 +70,7 @@ def _flag(field: dataclasses.Field[Any], texts: Mapping[str, str]) -> inspect.Pa
     """One field as a flag that hands on what was typed, so that ``Scenario`` alone judges values."""
     names = [FLAGS.get(field.name, f"--{field.name.replace('_', '-')}")]
     names += [ALIASES[field.name]] if field.name in ALIASES else []
-    text = texts.get(field.name, _descriptions()[field.name])
+    text = texts.get(field.name, descriptions().get(field.name, ""))
     hint: Any = get_type_hints(Scenario)[field.name]
     default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
     if field.name == "settings":
@@ -86,11 +87,13 @@ def _as_typed(_hint: Any, tokens: Sequence[Any]) -> Any:
     return tokens[0].value
 
 
-def _descriptions() -> dict[str, str]:
+@cache
+def descriptions() -> dict[str, str]:
     """What the docstring of ``Scenario`` says of each field."""
     texts: dict[str, str] = {}
     names: list[str] = []
-    for line in inspect.getdoc(Scenario).split("----------")[1].splitlines():  # type: ignore[union-attr]
+    # Under ``python -OO`` there is no docstring, and help without descriptions is still help.
+    for line in (inspect.getdoc(Scenario) or "").partition("----------")[2].splitlines():
         if " : " in line and not line.startswith(" "):
             names = line.split(" : ")[0].split(", ")
         elif line.startswith(" "):

@@ -95,7 +95,8 @@ def draw_savings(rows: Rows) -> Figure:
     _legend(figure, axes[0][0], legend_columns)
     where = "" if several_gpus or not places else f" on {places[0][1]}"
     what = "the visual tokens it keeps in the mean layer" if "vision" in families else "the cache it keeps"
-    figure.suptitle(f"What pruning saves{where}, against {what}", fontsize=10)
+    separator = " " if columns > 1 else "\n"
+    figure.suptitle(f"What pruning saves{where},{separator}against {what}", fontsize=10)
     return figure
 
 
@@ -121,7 +122,7 @@ def _panel(axes: Axes, rows: Rows, names: Sequence[str], quantity: str) -> None:
             linewidth=1.1,
         )
     remark = "all methods coincide" if _coincide(rows, quantity) else f"below: {', '.join(below)}" if below else ""
-    axes.text(0.03, 0.04, remark, transform=axes.transAxes, fontsize=7, color="0.35", wrap=True)
+    axes.text(0.03, 0.12, remark, transform=axes.transAxes, fontsize=7, color="0.35", wrap=True)
     axes.set_xlim(0, 103)
     axes.set_xticks(range(0, 101, 20))
     axes.tick_params(labelsize=8)

@@ -12,6 +12,7 @@ from asymsim.units import human_seconds
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 DASH = "-"
 Rows = Sequence[Mapping[str, Any]]
@@ -68,25 +69,32 @@ def number(value: float | None) -> str:
     return DASH if value is None else f"{value:,.1f}"
 
 
-def table(columns: Iterable[tuple[str, str]], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
+def heading(text: str) -> Text:
+    """A line above a table; a title of the table's own would break where the table ends."""
+    from rich.text import Text
+
+    return Text(text, style="bold")
+
+
+def table(columns: Iterable[tuple[str, str]], rows: Iterable[Sequence[str]]) -> Table:
     """Columns as (heading, "left" or "right") and their cells."""
     from rich import box
     from rich.table import Table
 
-    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    for heading, side in columns:
-        made.add_column(heading, justify=side, overflow="fold")  # type: ignore[arg-type]
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name, side in columns:
+        made.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         made.add_row(*row)
     return made
 
 
-def records_table(rows: Rows, title: str | None = None) -> Table:
+def records_table(rows: Rows) -> Table:
     """Rows of any kind, a column a key; numbers stand to the right."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     numeric = {name for name in names if any(isinstance(row.get(name), (int, float)) for row in rows)}
     columns = [(name.replace("_", " "), "right" if name in numeric else "left") for name in names]
-    return table(columns, [[_short(row.get(name)) for name in names] for row in rows], title)
+    return table(columns, [[_short(row.get(name)) for name in names] for row in rows])
 
 
 def _short(value: Any) -> str:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from asymsim import tables
 from asymsim.files import write_file
 
+# The comparison needs this much; a narrower terminal breaks lines itself, better than cells broken in themselves.
+NARROWEST = 108
 Format = Literal["table", "json", "csv"]
 _SUFFIXES: dict[str, Format] = {".json": "json", ".csv": "csv"}
 
@@ -31,7 +33,7 @@ def emit(
         text = tables.csv_text(rows)
     else:
         shown = out is None and sys.stdout.isatty()
-        width = max(60, shutil.get_terminal_size().columns) if shown else None
+        width = max(NARROWEST, shutil.get_terminal_size().columns) if shown else None
         text = tables.render(*parts(), width=width, color=shown)
     if out is None:
         sys.stdout.write(text)

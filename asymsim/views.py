@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from asymsim.tables import DASH, Rows, number, percent, plain, seconds, share, table
+from asymsim.tables import DASH, Rows, heading, number, percent, plain, seconds, share, table
 from asymsim.units import human_bytes, human_flops, human_seconds
 
 if TYPE_CHECKING:
@@ -42,21 +42,22 @@ def runs(values: Sequence[float]) -> str:
     return ", ".join(pieces[:8] + (["..."] if len(pieces) > 8 else []))
 
 
-def estimate_table(document: Mapping[str, Any]) -> Table:
-    """The result document of one scenario, section by section."""
+def estimate_parts(document: Mapping[str, Any]) -> list[Any]:
+    """The result document of one scenario, section by section, and its operators where it lists them."""
     from rich import box
     from rich.table import Table
 
-    title = f"{document['model']} on {document['gpu']}, {document['schedule']['method']}"
-    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", show_header=False)
+    title = heading(f"{document['model']} on {document['gpu']}, {document['schedule']['method']}")
+    made = Table(box=box.SIMPLE_HEAD, show_header=False)
     made.add_column(style="bold")
     made.add_column()
     made.add_column(overflow="fold")
-    for heading, lines in _sections(document):
+    for section, lines in _sections(document):
         for index, (name, text) in enumerate(lines):
-            made.add_row("" if index else heading, name, text)
+            made.add_row("" if index else section, name, text)
         made.add_section()
-    return made
+    operators = document.get("operators")
+    return [title, made, *([heading("operators"), operators_table(operators)] if operators else [])]
 
 
 def _sections(document: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -111,7 +112,7 @@ def operators_table(rows: Rows) -> Table:
     """The operator rows: where they run, their shape, FLOPs and bytes over all executions."""
     columns = [(name, "left") for name in ("phase", "operator", "kind", "layers")]
     columns += [(name, "right") for name in ("times", "shape", "FLOPs", "read", "written", "FLOP/byte")]
-    return table(columns, [_operator(row) for row in rows], "operators")
+    return table(columns, [_operator(row) for row in rows])
 
 
 def _operator(row: Mapping[str, Any]) -> list[str]:
@@ -136,23 +137,25 @@ def _operator(row: Mapping[str, Any]) -> list[str]:
 
 def comparison_parts(rows: Rows, budget: float, match: str) -> list[Any]:
     """Methods side by side, and below what is to be said of each."""
-    wanted = f"keep = {share(budget)}" if match == "keep" else f"a mean share of visual tokens of {100 * budget:.4g} %"
-    columns = [("method", "left"), ("keep", "right"), ("visual tokens", "right")]
+    only_kv = {row["family"] for row in rows[1:]} == {"kv"}
+    what = "cache after prefill" if only_kv else "mean visual tokens"
+    wanted = f"keep = {share(budget)}" if match == "keep" else f"{100 * budget:.4g} % of the {what}"
+    columns = [("method", "left"), ("keep", "right"), ("visual\ntokens", "right")]
     columns += [
         (name, "right")
         for name in (
-            "prefill FLOPs saved",
-            "FLOPs saved",
-            "KV saved",
+            "prefill\nFLOPs\nsaved",
+            "FLOPs\nsaved",
+            "KV\nsaved",
             "TTFT",
-            "TTFT saved",
+            "TTFT\nsaved",
             "TPOT",
-            "e2e saved",
-            "selection in TTFT",
+            "e2e\nsaved",
+            "selection\nin TTFT",
         )
     ]
     title = f"{rows[0]['model']} on {rows[0]['gpu']}: methods at {wanted}"
-    return [table(columns, [_compared(row) for row in rows], title), *_notes(rows)]
+    return [heading(title), table(columns, [_compared(row) for row in rows]), *_notes(rows)]
 
 
 def _notes(rows: Rows) -> list[str]:
@@ -180,8 +183,10 @@ def _compared(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def savings_parts(rows: Rows, figure: str = "ttft_saved") -> list[Any]:
-    """One table a model and GPU: methods down, budgets across, the share of TTFT saved in the cells."""
+def savings_parts(rows: Rows) -> list[Any]:
+    """One table a model and GPU: methods down, budgets across, the share of TTFT (of TPOT for KV methods) saved."""
+    only_kv = {row["family"] for row in rows} == {"kv"}
+    figure, what = ("tpot_saved", "cache after prefill") if only_kv else ("ttft_saved", "mean visual tokens")
     parts: list[Any] = []
     budgets = list(dict.fromkeys(row["budget"] for row in rows))
     columns = [("method", "left"), *((f"{100 * budget:.4g} %", "right") for budget in budgets)]
@@ -191,8 +196,8 @@ def savings_parts(rows: Rows, figure: str = "ttft_saved") -> list[Any]:
         for method in dict.fromkeys(row["method"] for row in here):
             own = [row for row in here if row["method"] == method]
             lines.append([method, *(percent(row[figure]) + ("*" if row["note"] else "") for row in own)])
-        title = f"{model} on {gpu}: TTFT saved at a mean share of visual tokens of"
-        parts += [*([""] if parts else []), table(columns, lines, title), *_notes(here)]
+        title = f"{model} on {gpu}: {SAVED[figure.removesuffix('_saved')]} saved, by share of the {what} kept"
+        parts += [*([""] if parts else []), heading(title), table(columns, lines), *_notes(here)]
     return parts
 
 
@@ -216,5 +221,10 @@ def reproduction_parts(rows: Rows) -> list[Any]:
             for row in here
         ]
         reasons = dict.fromkeys(row["note"] for row in here if row["status"] != "reproduced" and row["note"])
-        parts += [*([""] if parts else []), table(columns, lines, paper), *(f"  * {reason}" for reason in reasons)]
+        parts += [
+            *([""] if parts else []),
+            heading(paper),
+            table(columns, lines),
+            *(f"  * {reason}" for reason in reasons),
+        ]
     return parts
