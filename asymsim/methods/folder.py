@@ -20,9 +20,8 @@ from asymsim.schedule import Schedule, keep_share
 class Folder(Method):
     """Between attention and MLP of one block, tokens are folded pairwise until floor(keep N) are left.
 
-    A fold merges at most half of the tokens, so that smaller shares fold several times; the first fold,
-    on all tokens, is counted for each of them, an upper bound. [CLS] attention of the block steers the
-    matching, so the block runs unfused.
+    A fold merges at most half of the tokens, so that smaller shares fold several times, each fold on half as
+    many tokens as the one before. [CLS] attention of the block steers the matching, so the block runs unfused.
 
     Parameters
     ----------
@@ -47,8 +46,9 @@ class Folder(Method):
         # Below a thousandth further folds are on next to nothing.
         while left > max(self.keep, 0.001):
             folds, left = folds + 1, left / 2
+        matching = (operation for fold in range(folds) for operation in bipartite_matching(tower, layer, fold))
         return Schedule(
             steps=(keep_share(self.keep, "encoder_mlp", layer),),
-            operations=(saliency(tower, layer), *bipartite_matching(tower, layer) * folds),
+            operations=(saliency(tower, layer), *matching),
             unfused=(("encoder", layer),),
         )

@@ -60,18 +60,24 @@ def saliency(tower: VisionTower, layer: int) -> Operation:
     return Operation(kind="elementwise", stage="encoder", layer=layer, rows="tower_heads*sequences", columns=columns)
 
 
-def bipartite_matching(tower: VisionTower, layer: int) -> tuple[Operation, ...]:
+def bipartite_matching(tower: VisionTower, layer: int, halvings: int = 0) -> tuple[Operation, ...]:
     """ToMe's matching and merging between attention and MLP of one encoder block, for every sequence.
 
     Similarities are taken between the tokens at even and at odd places, by the head mean of the keys:
-    (n/2) x (n/2) x head_size, written here as n x n x head_size/4, which is the same work.
+    (n/2) x (n/2) x head_size, written here as n x n x head_size/4, which is the same work. ``halvings`` of the
+    tokens before it leave a quarter of that each; element-wise work is counted on all tokens, an upper bound.
     """
     size = tower.layer_kinds[tower.layer_pattern[layer]].head_size
     return (
         reduce("encoder_mlp", layer, rows="visual*sequences", columns="tower_hidden"),
         normalise("encoder_mlp", layer, "visual*sequences", "tower_head_size"),
         similarity(
-            "encoder_mlp", layer, rows="visual", columns="visual", inner=str(max(1, size // 4)), times="sequences"
+            "encoder_mlp",
+            layer,
+            rows="visual",
+            columns="visual",
+            inner=str(max(1, size // 4 ** (halvings + 1))),
+            times="sequences",
         ),
         top_k("encoder_mlp", layer, times="sequences"),
         average_into("encoder_mlp", layer, rows="dropped*sequences"),

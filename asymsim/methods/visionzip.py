@@ -70,4 +70,5 @@ class VisionZip(Method):
         kept = share * DOMINANT
         # Recycling counts in shares of the dropped: (share - kept) N of (1 - kept) N.
         recycled = Recycle(share=exact((share - kept) / (1 - kept)))
-        return Step(stage="encoder_end", share=exact(kept), recycled=recycled)
+        # Rounded up, since the recycled are rounded down: a whole number of tokens is kept exactly.
+        return Step(stage="encoder_end", share=exact(kept), rounding="ceil", recycled=recycled)

@@ -1,0 +1,112 @@
+"""DeSAP: half of the tokens by decoupled similarity with the text, half by [CLS] attention, the rest merged in.
+
+arXiv 2604.11240v1, method section. Training-free, at the end of the encoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asymsim_reference.layers import attention_weights, join_heads, layer_norm, split_heads
+from asymsim_reference.merging import merge_into_nearest
+from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.scores import saliency
+from asymsim_reference.selection import complement, floor_share, top_k
+from asymsim_reference.text_tower import TextTower
+from asymsim_reference.tokens import AttentionTrace, EncoderTokens, Prompt, VisualTokens
+from asymsim_reference.vlm import SmallVlm
+from asymsim_reference.weights import drawing
+
+# lambda of the alignment.
+SHARPNESS = 0.1
+
+
+def decoupled_attention(vlm: SmallVlm, block: int, hidden_snd: Tensor) -> Tensor:
+    """proj(softmax(Q Q^T / sqrt(d)) V) of the block's normed input: "qqv", without residual or FFN."""
+    part, heads = vlm.weights.blocks[block], vlm.shape.tower_heads
+    normed = layer_norm(hidden_snd, part.norm1, part.norm1_bias)
+    q, v = split_heads(normed @ part.q + part.q_bias, heads), split_heads(normed @ part.v + part.v_bias, heads)
+    return join_heads(attention_weights(q, q) @ v) @ part.out + part.out_bias
+
+
+def alignment(visual_nd: Tensor, text_ld: Tensor, visual_1d: Tensor, text_1d: Tensor) -> Tensor:
+    """A_t, one score a visual token.
+
+    m = A_d S_q^T; alpha = A_d t; beta = S_q v;
+    MV_ij = alpha_i softmax_j(lambda beta_j m_ij) / d1; MT_ij = beta_j softmax_i(lambda alpha_i m_ij) / d2;
+    A_t = mean_j (MV + MT) m.
+
+    Parameters
+    ----------
+    visual_nd, text_ld : Tensor
+        A_d (d1 x e) and S_q (d2 x e) in the joint space.
+    visual_1d, text_1d : Tensor (1, e)
+        v, the [CLS] row of A_d, and t, the [EOS] row of S_q.
+    """
+    m_nl = visual_nd @ text_ld.T
+    alpha_n1, beta_l1 = visual_nd @ text_1d.T, text_ld @ visual_1d.T
+    over_text = alpha_n1 * torch.softmax(SHARPNESS * beta_l1.T * m_nl, 1) / len(visual_nd)
+    over_visual = beta_l1.T * torch.softmax(SHARPNESS * alpha_n1 * m_nl, 0) / len(text_ld)
+    return ((over_text + over_visual) * m_nl).mean(1)
+
+
+@register("desap")
+@dataclass
+class DeSAP(ReferenceMethod):
+    """K = floor(keep N) tokens stay, K // 2 by A_t over all, the others by A_s over the rest.
+
+    Without [CLS] the mean patch stands for v (our assumption). The text tower and the projections into the joint space
+    have random weights of their own.
+    """
+
+    keep: float = 1 / 9
+    text_tower_layers: int = 12
+    text_tower_width: int = 768
+    text_tower_tokens: int = 77
+    joint_size: int = 768
+
+    def start(self, vlm: SmallVlm, prompt: Prompt) -> None:
+        super().start(vlm, prompt)
+        self._last = vlm.shape.tower_layers - 1
+        width = vlm.shape.tower_hidden
+        draw = drawing(1)
+        self._joint_norm = (1 + draw(width), draw(width))
+        self._joint = draw(width, self.joint_size)
+        self._text_tower = TextTower.random(
+            self.text_tower_layers, self.text_tower_width, self.text_tower_tokens, vlm.shape.vocabulary, self.joint_size
+        )
+
+    def encoder_reads(self) -> frozenset[int]:
+        return frozenset({self._last})
+
+    def before_block(self, block: int, tokens: EncoderTokens) -> EncoderTokens:
+        if block == self._last:
+            self._input = tokens.hidden
+        return tokens
+
+    def after_block(self, block: int, tokens: EncoderTokens, trace: AttentionTrace) -> None:
+        if block == self._last:
+            assert trace.weights is not None
+            self._saliency = saliency(trace.weights, tokens.extra).flatten()
+
+    def encoder_end(self, tokens: EncoderTokens) -> VisualTokens:
+        decoupled = decoupled_attention(self.vlm, self._last, self._input)
+        joint_snd = layer_norm(decoupled, *self._joint_norm) @ self._joint
+        visual = joint_snd[:, tokens.extra :].flatten(0, 1)
+        whole = joint_snd[:1, 0] if tokens.extra else visual.mean(0, keepdim=True)
+        text = self._text_tower.encode(self.prompt.text)
+        scores = alignment(visual, text, whole, text[-1:])
+        everything = self.vlm.all_visual(tokens)
+        kept = self._choose(scores)
+        dropped = complement(kept, len(scores))
+        return VisualTokens(merge_into_nearest(everything.features, kept, dropped), everything.index[kept])
+
+    def _choose(self, scores_n: Tensor) -> Tensor:
+        count = floor_share(self.keep, len(scores_n))
+        by_text = top_k(scores_n, count // 2)
+        rest = complement(by_text, len(scores_n))
+        by_saliency = rest[top_k(self._saliency[rest], count - len(by_text))]
+        return torch.cat([by_text, by_saliency]).sort().values

@@ -1,0 +1,50 @@
+"""FOLDER: many bipartite merges at once in one of the last encoder blocks.
+
+Wang et al., FOLDER, arXiv 2501.02430, section 3; released code (patch/folder.py, merge.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asymsim_reference.merging import bipartite_pairs, merge_pairs
+from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.scores import patch_keys, saliency
+from asymsim_reference.selection import floor_share
+from asymsim_reference.tokens import AttentionTrace, EncoderTokens
+
+# alpha of the released code, times 100: what a token's [CLS] attention takes off its similarities.
+SALIENCY_WEIGHT = 100.0
+
+
+@register("folder")
+@dataclass
+class Folder(ReferenceMethod):
+    """Folds between attention and MLP until floor(keep N) tokens are left, each merging at most half of them.
+
+    After a fold the metric is merged like the tokens, and a merged token's [CLS] attention is the mean of its parts.
+    """
+
+    keep: float = 0.34
+    blocks_from_end: int = 2
+
+    def _block(self) -> int:
+        return self.vlm.shape.tower_layers - self.blocks_from_end
+
+    def encoder_reads(self) -> frozenset[int]:
+        return frozenset({self._block()})
+
+    def between(self, block: int, tokens: EncoderTokens, trace: AttentionTrace) -> EncoderTokens:
+        if block != self._block():
+            return tokens
+        assert trace.weights is not None
+        target_count = floor_share(self.keep, self.vlm.shape.patches)
+        metric, attended = patch_keys(trace, tokens), saliency(trace.weights, tokens.extra)
+        while (present := tokens.index.shape[1]) > max(target_count, 1):
+            count = min(present - target_count, present // 2)
+            pairs = bipartite_pairs(metric, count, SALIENCY_WEIGHT * attended)
+            metric = merge_pairs(metric, tokens.sizes, *pairs)[0]
+            attended = merge_pairs(attended[..., None], tokens.sizes, *pairs)[0][..., 0]
+            merged, sizes, kept = merge_pairs(tokens.patches, tokens.sizes, *pairs)
+            tokens = tokens.keep(kept).with_patches(merged, sizes)
+        return tokens

@@ -1,0 +1,76 @@
+"""LLaVA-PruMerge and PruMerge+: outliers of [CLS] attention stay, their neighbours are merged into them.
+
+Shang et al., LLaVA-PruMerge, arXiv 2403.15388, section 3; released code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asymsim_reference.layers import attention_weights, join_heads, unit
+from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.selection import complement
+from asymsim_reference.tokens import AttentionTrace, EncoderTokens, VisualTokens
+
+NEIGHBOURS = 32
+
+
+def outliers(scores_n: Tensor) -> Tensor:
+    """Indices above Q3 + 1.5 (Q3 - Q1), rising."""
+    first, third = torch.quantile(scores_n, torch.tensor([0.25, 0.75], dtype=scores_n.dtype)).tolist()
+    high: Tensor = scores_n > third + 1.5 * (third - first)
+    return high.nonzero()[:, 0]
+
+
+@register("prumerge")
+@dataclass
+class PruMerge(ReferenceMethod):
+    """Each outlier becomes the mean of its 32 nearest tokens by key, weighted by attention; one more stands for all
+    that were dropped.
+
+    Attention is that of the last block's [CLS] over the whole width (one head), from the block's own q and k; without
+    [CLS] the mean over all queries. Of one encoder sequence; the extra token stands at the last dropped place.
+
+    Parameters
+    ----------
+    plus : bool
+        PruMerge+: as many tokens at even strides join the outliers.
+    """
+
+    plus: bool = False
+
+    def after_block(self, block: int, tokens: EncoderTokens, trace: AttentionTrace) -> None:
+        if block == self.vlm.shape.tower_layers - 1:
+            keys, extra = join_heads(trace.keys), tokens.extra
+            queries = join_heads(trace.queries)
+            asking = queries[:, :1] if extra else queries
+            self._scores = attention_weights(asking, keys).mean(1)[0, extra:]
+            self._keys = keys[0, extra:]
+
+    def _chosen(self) -> Tensor:
+        chosen = outliers(self._scores)
+        taken = torch.zeros(len(self._scores), dtype=torch.bool)
+        taken[chosen] = True
+        if self.plus:
+            taken[:: max(1, len(taken) // max(1, len(chosen)))] = True
+        return taken.nonzero()[:, 0]
+
+    def encoder_end(self, tokens: EncoderTokens) -> VisualTokens:
+        everything = self.vlm.all_visual(tokens)
+        features, count = everything.features, len(self._scores)
+        kept = self._chosen()
+        dropped = complement(kept, count)
+        directions = unit(self._keys)
+        # The nearest of all is the token itself.
+        nearest = (directions[kept] @ directions.T).topk(min(NEIGHBOURS + 1, count)).indices
+        weights = self._scores[nearest]
+        merged = (features[nearest] * (weights / weights.sum(1, keepdim=True))[..., None]).sum(1)
+        if not len(dropped):
+            return VisualTokens(merged, everything.index[kept])
+        share = self._scores[dropped] / self._scores[dropped].sum()
+        one = (features[dropped] * share[:, None]).sum(0, keepdim=True)
+        index, order = torch.cat([kept, dropped[-1:]]).sort()
+        return VisualTokens(torch.cat([merged, one])[order], everything.index[index])

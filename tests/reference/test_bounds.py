@@ -1,0 +1,63 @@
+"""Where a cost file bounds or rounds and says so: the reference never costs more, and by how much less is known."""
+
+from __future__ import annotations
+
+import pytest
+
+from oracles.run_schedule import run
+from oracles.twins import Twin, both
+
+
+def selection_flops(name: str, twin: Twin) -> tuple[int, int]:
+    """Counted in the reference, and declared."""
+    _, result, schedule, case = both(name, twin)
+    declared = run(schedule, case)
+    assert result.visual == declared.visual
+    assert result.encoder == declared.tower
+    return result.flops["selection"], sum(row["torch_flops"] for row in declared.selection)
+
+
+@pytest.mark.parametrize("vlm", ["cls", "no_cls"])
+def test_flashvlm_counts_every_comparison_on_all_tokens(vlm: str) -> None:
+    counted, declared = selection_flops("flashvlm", Twin({"keep": 0.25}, {"keep": 0.25}, vlm=vlm))
+    products, _ = selection_flops(
+        "flashvlm", Twin({"keep": 0.25, "important_share": 1.0}, {"keep": 0.25, "important_share": 1.0}, vlm=vlm)
+    )
+    # 56 residual tokens lose 8 at a time until 8 are left: n/2 x n/2 x 64 each time.
+    assert counted == products + sum(2 * (n // 2) ** 2 * 64 for n in range(56, 8, -8))
+    assert counted < declared
+
+
+def test_folder_counts_folds_on_an_eighth_and_less_as_one_on_a_quarter() -> None:
+    """A quarter of a fold's work for each halving before it, as far as the head size of 16 divides."""
+    counted, declared = selection_flops("folder", Twin({"keep": 0.1}, {"keep": 0.1}))
+    assert counted == sum(2 * (n // 2) ** 2 * 16 for n in (64, 32, 16, 8))
+    assert declared == sum(2 * (n // 2) ** 2 * 16 for n in (64, 32, 32, 32))
+
+
+def test_odd_counts_compare_a_quarter_pair_less() -> None:
+    """(n - 1)/2 x (n + 1)/2 pairs against the n^2/4 of the cost file: off by size/2 FLOPs a block, or 2 x 16/4."""
+    counted, declared = selection_flops("tome", Twin({"r": 1}, {"r": 1}))
+    odd_blocks = 4
+    assert declared - counted == odd_blocks * 2 * 16 // 4
+
+
+@pytest.mark.parametrize("vlm", ["cls", "no_cls", "crops"])
+@pytest.mark.parametrize("entropy", [0.3, 0.6, 0.9, 1.0])
+def test_flowcut_counts_between_differ_by_one_at_most(vlm: str, entropy: float) -> None:
+    twin = Twin({"keep": 0.2, "entropy_ratio": entropy}, {"keep": 0.2, "entropy": entropy}, vlm=vlm)
+    _, result, schedule, case = both("flowcut", twin)
+    declared = run(schedule, case)
+    assert all(abs(here - there) <= 1 for here, there in zip(result.encoder, declared.tower, strict=True))
+    assert result.encoder[-2:] == declared.tower[-2:]
+    assert result.visual == declared.visual
+
+
+def test_flowcut_measures_its_own_entropy() -> None:
+    """However the sample's attention is spread, the target is met at the last place."""
+    _, result, schedule, case = both("flowcut", Twin({"keep": 0.2}, {"keep": 0.2}))
+    declared = run(schedule, case)
+    assert result.encoder[0] == declared.tower[0]
+    assert result.encoder[-1] == declared.tower[-1] == 1 + 12
+    assert result.visual == declared.visual
+    assert all(after <= before for before, after in zip(result.encoder, result.encoder[1:], strict=False))

@@ -1,0 +1,94 @@
+"""Every method in the registry: what its reference does is what its cost file declares, to the integer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from asymsim.core import layout
+from asymsim.methods.base import methods
+from asymsim.operators import OperatorTable
+from asymsim_reference.methods.base import reference_methods
+from asymsim_reference.run import Result
+from oracles.run_schedule import Run, run
+from oracles.twins import TWINS, pair, vlm_named
+
+NAMES = list(methods())
+PAIRS = [(name, number) for name in NAMES for number in range(len(TWINS.get(name, ())))]
+PHASES = dict(zip(layout.PHASES, range(len(layout.PHASES)), strict=True))
+
+
+def torch_flops(table: OperatorTable) -> dict[str, int]:
+    return {phase: table.flops(code, "torch_flops") for phase, code in PHASES.items()}
+
+
+def counted(result: Result) -> dict[str, int]:
+    assert not result.flops.get(""), "some product ran outside all phases"
+    return {phase: result.flops.get(phase, 0) for phase in PHASES}
+
+
+def mean_entries(heads_by_layer: list[list[int]]) -> list[int]:
+    """Entries a KV head holds on average, as the table has them."""
+    return [sum(heads) // len(heads) for heads in heads_by_layer]
+
+
+def recycling_difference(result: Result, table: Run) -> int:
+    """What SparseVLM's table leaves out: it writes the distances within P recycled tokens as D x D x 0.09 hidden."""
+    hidden = vlm_named("cls").shape.hidden
+    missing = 0
+    for before, after in zip(result.visual, result.visual[1:], strict=False):
+        if after == before:
+            continue
+        (dropped,) = (count for count in range(before) if before - count + (3 * count // 10 + 1) // 10 + 1 == after)
+        pool = 3 * dropped // 10 + 1
+        assert table.products(dropped, dropped, hidden * 9 // 100)
+        missing += 2 * (pool**2 * hidden - dropped**2 * (hidden * 9 // 100))
+    return missing
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_has_a_twin(name: str) -> None:
+    assert name in reference_methods()
+    assert TWINS.get(name)
+    assert reference_methods()[name].__doc__
+
+
+def test_no_reference_without_a_cost() -> None:
+    assert set(reference_methods()) == set(NAMES)
+
+
+@pytest.mark.parametrize(("name", "number"), PAIRS)
+def test_counts_and_flops(name: str, number: int) -> None:
+    reference, result, schedule, case = pair(name, number)
+    declared = run(schedule, case)
+    assert result.encoder == declared.tower
+    assert result.encoder_mlp == declared.tower_mlp
+    assert result.visual == declared.visual
+    assert result.text == declared.text
+    assert mean_entries(result.kv) == declared.kv
+    assert mean_entries(result.final_kv) == declared.final_kv
+    expected = torch_flops(declared.table)
+    if name == "sparsevlm":
+        expected["selection"] += recycling_difference(result, declared)
+    assert counted(result) == expected
+    # The reference gets the weights of those layers alone that the schedule declares unfused.
+    stored = {("encoder", block) for block in reference.encoder_reads()} | {
+        ("lm", layer) for layer in reference.lm_reads()
+    }
+    assert stored == set(schedule.unfused)
+
+
+@pytest.mark.parametrize(("name", "number"), PAIRS)
+def test_positions_are_original_and_rising(name: str, number: int) -> None:
+    _, result, _, case = pair(name, number)
+    twin = TWINS[name][number]
+    prompt = case.visual_tokens + case.load.text_tokens
+    for positions in result.visual_positions:
+        assert torch.equal(positions, positions.unique())
+        assert not len(positions) or twin.image_at <= int(positions[0])
+        assert not len(positions) or int(positions[-1]) < twin.image_at + case.visual_tokens
+    for cache in result.caches:
+        for positions in cache.positions:
+            assert torch.equal(positions, positions.unique())
+            assert not len(positions) or int(positions[-1]) < prompt + twin.output_tokens - 1
+    assert torch.isfinite(result.logits).all()
