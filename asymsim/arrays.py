@@ -201,7 +201,6 @@ def _operation_records(
         record["kind"] = layout.RULE_KINDS.index(operation.kind)
         record["stage"] = layout.STAGES.index(operation.stage)
         record["segment"] = _place(operation.stage, operation.layer, tower_starts, lm_starts)
-        record["single_layer"] = operation.layer >= 0
         for name in ("rows", "columns", "inner", "times"):
             record[name] = _factors(getattr(operation, name), name, literals)
         record["reads"], record["writes"] = operation.reads, operation.writes

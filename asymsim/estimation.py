@@ -188,16 +188,7 @@ def estimate(scenario: Scenario, *, operators: bool = False) -> report.Estimate:
     """
     convention(scenario.convention)
     bound = setting(scenario)
-    load = workload(
-        bound.model,
-        num_images=scenario.num_images,
-        image_height=scenario.image_height,
-        image_width=scenario.image_width,
-        visual_tokens=scenario.visual_tokens,
-        text_tokens=scenario.text_tokens,
-        output_tokens=scenario.output_tokens,
-        batch_size=scenario.batch_size,
-    )
+    load = load_of(scenario, bound.model)
     check_countable(bound, load)
     tables = [(share, _table(bound, arrays, load)) for share, arrays in bound.schedules]
     costs = _costs(bound, load, tables, scenario.convention)
@@ -228,6 +219,20 @@ def estimate(scenario: Scenario, *, operators: bool = False) -> report.Estimate:
     )
 
 
+def load_of(scenario: Scenario, target: VlmModel) -> Workload:
+    """The token counts that a scenario's images, text and output make on a model."""
+    return workload(
+        target,
+        num_images=scenario.num_images,
+        image_height=scenario.image_height,
+        image_width=scenario.image_width,
+        visual_tokens=scenario.visual_tokens,
+        text_tokens=scenario.text_tokens,
+        output_tokens=scenario.output_tokens,
+        batch_size=scenario.batch_size,
+    )
+
+
 def check_countable(bound: Setting, load: Workload) -> None:
     """Refuse what would leave 64-bit integers.
 
@@ -248,9 +253,8 @@ def check_countable(bound: Setting, load: Workload) -> None:
         kind = tower.layer_kinds[0]
         pairs += 4.0 * seen * load.image.sequence_tokens * kind.heads * kind.head_size * len(tower.layer_pattern)
         tokens += seen
-    bits = bound.precision
-    widest_bits = max(bits.weight_bits, bits.activation_bits, bits.kv_bits)
-    if load.batch_size * (8.0 * parameters * tokens + pairs) * widest_bits > 2.0**62:
+    # FLOPs are the largest counts: a byte count is never more than four times as many, in any format.
+    if load.batch_size * (2.0 * parameters * tokens + pairs) > 2.0**60:
         raise InputError(
             "batch_size x tokens", f"{load.batch_size} x {int(tokens)}", "give less: the counts would pass 64 bits"
         )

@@ -40,6 +40,11 @@ def share_of_all(value: float | str | Fraction, field: str = "keep") -> Fraction
     return share
 
 
+def _at_least(field: str, value: int, lowest: int) -> None:
+    if value < lowest:
+        raise InputError(field, value, f"give {lowest} or more")
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recycle:
     """Tokens made of the dropped ones and added to the kept: (floor(share D) + plus) // divisor + extra.
@@ -51,6 +56,11 @@ class Recycle:
     plus: int = 0
     divisor: int = 1
     extra: int = 0
+
+    def __post_init__(self) -> None:
+        share_of_all(self.share, "recycle share")
+        _at_least("recycle divisor", self.divisor, 1)
+        _at_least("recycle extra", self.extra, 0)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -83,6 +93,13 @@ class Step:
     plus: int = 0
     at_least: Fraction = Fraction(0)
     recycled: Recycle | None = None
+
+    def __post_init__(self) -> None:
+        share_of_all(self.share, "share")
+        share_of_all(self.at_least, "at_least")
+        _at_least("layer", self.layer, 0)
+        if self.target == "text" and self.stage != "lm":
+            raise InputError("target", self.target, "text tokens leave at stage 'lm' alone")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -141,6 +158,11 @@ class KvPolicy:
     full_heads: Fraction = Fraction(0)
     hold: bool = False
 
+    def __post_init__(self) -> None:
+        for share in self.share:
+            share_of_all(share, "kv share")
+        share_of_all(self.full_heads, "full_heads")
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TextEviction:
@@ -149,6 +171,10 @@ class TextEviction:
 
     threshold_tokens: int
     retain: Fraction
+
+    def __post_init__(self) -> None:
+        _at_least("threshold_tokens", self.threshold_tokens, 0)
+        share_of_all(self.retain, "retain")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

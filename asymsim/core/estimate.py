@@ -107,7 +107,7 @@ def workspace(model: ModelArrays, schedule: ScheduleArrays) -> Workspace:
         + 12 * tower * max(1, len(model.tower_kinds))
         + 13 * segments * kinds
         + 12 * kinds
-        + len(schedule.operations) * segments
+        + len(schedule.operations) * segments * kinds
     )
     symbols = np.zeros(len(layout.SYMBOLS) + len(schedule.literals), np.int64)
     symbols[len(layout.SYMBOLS) :] = schedule.literals

@@ -56,10 +56,13 @@ def row_seconds(row: Record, gpu: GpuArrays, tp_size: int) -> float:
         written *= share
     elif row["split"] == BY_INNER:
         read *= share
-    elif row["split"] == BY_HEADS:
+    kv_bytes = float(row["kv_read_bytes"] + row["kv_write_bytes"])
+    if row["split"] == BY_HEADS:
         read *= share
         written *= share
-    moved = read + written + weights * share + (row["kv_read_bytes"] + row["kv_write_bytes"]) * share
+        # KV heads are dealt out whole, and copied where there are fewer than GPUs.
+        kv_bytes *= math.ceil(row["kv_heads"] / tp_size) / row["kv_heads"]
+    moved = read + written + weights * share + kv_bytes
     memory_s = moved / gpu.bandwidth_bytes_per_s
     if kind == ELEMENTWISE:
         return max(memory_s, row["elementwise_flops"] / gpu.vector_flops_per_s)

@@ -106,6 +106,7 @@ OPERATOR = np.dtype(
             "n",
             "k",
             "groups",
+            "kv_heads",
             "split",
             "flops",
             "torch_flops",
@@ -285,7 +286,7 @@ FACTORS = 4
 
 # A selection operator: rows x columns x inner, `times` of them; each a product of up to FACTORS factors.
 OPERATION = np.dtype(
-    [("kind", np.int64), ("stage", np.int64), ("segment", np.int64), ("single_layer", np.int64)]
+    [("kind", np.int64), ("stage", np.int64), ("segment", np.int64)]
     + [(name, np.int64, (FACTORS,)) for name in ("rows", "columns", "inner", "times")]
     + [("reads", np.int64), ("writes", np.int64), ("flops_per_element", np.int64)],
     align=True,

@@ -60,6 +60,7 @@ def put(
     row["n"] = n
     row["k"] = k
     row["groups"] = 1
+    row["kv_heads"] = 1
     row["split"] = REPLICATED
     row["flops"] = 0
     row["torch_flops"] = 0
@@ -286,6 +287,7 @@ def put_attention(
     row = rows[at]
     heads, size, bits = kind["heads"], kind["head_size"], precision.activation_bits
     row["groups"] = sequences * heads
+    row["kv_heads"] = kind["kv_heads"]
     row["split"] = BY_HEADS
     row["flops"] = 4 * pairs * heads * size * layers
     row["torch_flops"] = 4 * torch_pairs * heads * size * layers

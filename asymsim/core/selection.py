@@ -96,59 +96,51 @@ def put_selection(
 ) -> int:
     """All selection operators, each with the counts of its own place.
 
-    Operators of the stages "kv" and "decode" run at every segment unless they name a layer.
+    Operators of the stages "kv" and "decode" run at every segment unless they name a layer, once for each
+    kind of layer there, because a window limits what a kind caches.
     """
     symbols = work.symbols
     symbols[S_ORIGINAL] = load.visual_tokens
     symbols[S_SEQUENCES] = load.images * load.sequences
+    tower_end = len(schedule.tower_starts) - 2
     for index in range(len(schedule.operations)):
         rule = schedule.operations[index]
         stage, first, last = rule["stage"], rule["segment"], rule["segment"] + 1
         if stage >= KV and first < 0:
             first, last = 0, len(schedule.lm_starts) - 1
         for segment in range(first, last):
-            steps, layer = 1, 0
+            start, stop = 0, 0
+            symbols[S_TOWER_TOKENS] = model.extra_tokens + work.tower_counts[tower_end, 2] if tower_end >= 0 else 0
             if stage < ENCODER_END:
                 # Counts per encoder sequence, without extra tokens but for tower_tokens.
                 counts = work.tower_counts[segment]
                 set_counts(symbols, counts[0], counts[2], counts[3], 0)
                 symbols[S_TOWER_TOKENS] = model.extra_tokens + counts[0]
-                layer = schedule.tower_starts[segment]
+                start = schedule.tower_starts[segment]
             elif stage == ENCODER_END:
-                end = len(schedule.tower_starts) - 2
-                symbols[S_TOWER_TOKENS] = model.extra_tokens + work.tower_counts[end, 2] if end >= 0 else 0
                 set_counts(symbols, work.end[0], work.end[1], work.end[2], load.text_tokens)
             else:
                 counts = work.lm_counts[segment]
-                set_counts(symbols, counts[0], counts[1], counts[3], counts[2])
-                layer = schedule.lm_starts[segment]
-            if stage >= KV:
-                set_counts(symbols, work.lm_counts[segment, 1], work.lm_counts[segment, 1], 0, symbols[S_TEXT])
-                layers, kept, final = cached(model, schedule, work, segment)
-                symbols[S_LAYERS] = min(layers, 1) if rule["single_layer"] == 1 else layers
-                symbols[S_KV] = kept
+                start, stop = schedule.lm_starts[segment], schedule.lm_starts[segment + 1]
+                if stage >= KV:
+                    set_counts(symbols, counts[1], counts[1], 0, counts[2])
+                else:
+                    set_counts(symbols, counts[0], counts[1], counts[3], counts[2])
+            if stage < KV:
+                # Nothing is cached yet.
+                symbols[S_KV], symbols[S_LAYERS] = 0, 1
+                at = put_operation(work.operators, at, rule, symbols, start, 1, load.batch_size, precision)
+                continue
+            for kind in range(len(model.lm_kinds)):
+                symbols[S_LAYERS] = model.lm_prefix[stop, kind] - model.lm_prefix[start, kind]
+                symbols[S_KV] = work.kv[segment, kind, 0]
+                steps = 1
                 if stage == DECODING:
                     # A decode step sees the cache at the mean of its first and last length.
-                    symbols[S_KV] = (kept + final) // 2
+                    symbols[S_KV] = (work.kv[segment, kind, 0] + work.kv[segment, kind, 1]) // 2
                     steps = load.output_tokens - 1
-            at = put_operation(work.operators, at, rule, symbols, layer, steps, load.batch_size, precision)
+                at = put_operation(work.operators, at, rule, symbols, start, steps, load.batch_size, precision)
     return at
-
-
-@inlined
-def cached(model: ModelArrays, schedule: ScheduleArrays, work: Workspace, segment: int) -> tuple[int, int, int]:
-    """Self-attention layers of a segment, and the mean entries they hold after prefill and at the end."""
-    start, stop = schedule.lm_starts[segment], schedule.lm_starts[segment + 1]
-    layers, kept, final = 0, 0, 0
-    for index in range(len(model.lm_kinds)):
-        if model.lm_kinds[index]["cross"] == 0:
-            some = model.lm_prefix[stop, index] - model.lm_prefix[start, index]
-            layers += some
-            kept += some * work.kv[segment, index, 0]
-            final += some * work.kv[segment, index, 1]
-    if layers == 0:
-        return 0, 0, 0
-    return layers, kept // layers, final // layers
 
 
 @kernel

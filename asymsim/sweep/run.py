@@ -10,10 +10,10 @@ import numpy as np
 from asymsim.core.estimate import COUNTS, TIMES, evaluate_rows, workspace
 from asymsim.core.layout import Array, Load
 from asymsim.errors import InputError, UnknownNameError
-from asymsim.estimation import Setting, check_countable, setting
+from asymsim.estimation import Setting, check_countable, load_of, setting
 from asymsim.memory import USABLE_SHARE, WORKSPACE_BYTES, kv_share, weights_bytes
 from asymsim.scenario import Scenario
-from asymsim.workload import LARGEST_BATCH, LARGEST_IMAGES, LARGEST_TOKENS, Workload, workload
+from asymsim.workload import LARGEST_BATCH, LARGEST_IMAGES, LARGEST_TOKENS, Workload
 
 COLUMNS = {
     "num_images": (0, LARGEST_IMAGES),
@@ -45,7 +45,8 @@ def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[s
     dict of str to numpy.ndarray, shape (rows,)
         FLOPs and bytes as int64 for the whole batch (``peak_bytes`` and ``activation_bytes`` on each
         GPU), times in seconds as float64. Where the budget adapts to the sample, expectations as
-        float64. Counting is ``exact``.
+        float64, but for ``max_batch_size``, which holds for the schedule that needs most. Counting is
+        ``exact``.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[s
         if name not in FIGURES:
             raise UnknownNameError("figure", name, FIGURES)
     bound = setting(scenario)
-    one = _one_image(scenario, bound)
+    one = load_of(scenario, bound.model)
     values = {name: _column(name, values) for name, values in columns.items()}
     rows = max((len(each) for each in values.values()), default=1)
     for name, each in values.items():
@@ -89,19 +90,7 @@ _FIELD = {
     "output_tokens": Load._fields.index("output_tokens"),
     "batch_size": Load._fields.index("batch_size"),
 }
-
-
-def _one_image(scenario: Scenario, bound: Setting) -> Workload:
-    return workload(
-        bound.model,
-        num_images=scenario.num_images,
-        image_height=scenario.image_height,
-        image_width=scenario.image_width,
-        visual_tokens=scenario.visual_tokens,
-        text_tokens=scenario.text_tokens,
-        output_tokens=scenario.output_tokens,
-        batch_size=scenario.batch_size,
-    )
+_KV_CACHE, _ACTIVATION = COUNTS.index("kv_cache_bytes"), COUNTS.index("activation_bytes")
 
 
 def _column(name: str, values: Any) -> Array:
@@ -142,14 +131,16 @@ def _set_visual(one: Workload, loads: Array) -> None:
 
 
 def _type(name: str, bound: Setting) -> type:
-    whole = name in COUNTS or name in ("peak_bytes", "max_batch_size")
-    return np.int64 if whole and len(bound.schedules) == 1 else np.float64
+    whole = name in COUNTS or name == "peak_bytes"
+    return np.int64 if name == "max_batch_size" or (whole and len(bound.schedules) == 1) else np.float64
 
 
 def _block(bound: Setting, loads: Array, counts: Array, times: Array) -> dict[str, Array]:
     """All figures of a block; expectations over the schedules where there are several."""
     total_counts: Array | float = 0.0
     total_times: Array | float = 0.0
+    share_kv = kv_share(bound.model, bound.precision.tp_size)
+    worst = np.zeros(len(loads))
     for share, schedule in bound.schedules:
         evaluate_rows(
             bound.model_arrays,
@@ -161,6 +152,7 @@ def _block(bound: Setting, loads: Array, counts: Array, times: Array) -> dict[st
             counts,
             times,
         )
+        worst = np.maximum(worst, counts[:, _KV_CACHE] * share_kv + counts[:, _ACTIVATION])
         if len(bound.schedules) == 1:
             total_counts, total_times = counts, times
         else:
@@ -169,13 +161,12 @@ def _block(bound: Setting, loads: Array, counts: Array, times: Array) -> dict[st
     assert isinstance(total_times, np.ndarray)
     block = {name: total_counts[:, index] for index, name in enumerate(COUNTS)}
     block.update({name: total_times[:, index] for index, name in enumerate(TIMES)})
-    share_kv = kv_share(bound.model, bound.precision.tp_size)
-    per_batch = block["kv_cache_bytes"] * share_kv + block["activation_bytes"]
     fixed = weights_bytes(bound.model, bound.precision) + WORKSPACE_BYTES
     usable = USABLE_SHARE * bound.gpu.capacity_bytes - fixed
     batch = loads[:, _FIELD["batch_size"]]
-    block["peak_bytes"] = fixed + np.rint(per_batch)
-    block["max_batch_size"] = np.maximum(0, np.floor(usable / (per_batch / batch)))
+    kv_bytes = np.rint(block["kv_cache_bytes"] * share_kv).astype(np.int64)
+    block["peak_bytes"] = fixed + kv_bytes + np.rint(block["activation_bytes"]).astype(np.int64)
+    block["max_batch_size"] = np.maximum(0, usable // (worst / batch))
     block["ttft_s"] = block["vision_s"] + block["selection_s"] + block["prefill_s"]
     steps = loads[:, _FIELD["output_tokens"]] - 1
     block["tpot_s"] = np.where(steps > 0, block["decode_s"] / np.maximum(1, steps), np.nan)

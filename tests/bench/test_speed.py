@@ -99,9 +99,7 @@ def test_ten_million_rows(benchmark: Any) -> None:
     """All figures of 10 million scenarios, in a process of its own so that its peak is its own."""
 
     def peak_bytes() -> int:
-        done = subprocess.run(
-            [sys.executable, "-c", PEAK, "10000000"], check=True, capture_output=True, text=True
-        )
+        done = subprocess.run([sys.executable, "-c", PEAK, "10000000"], check=True, capture_output=True, text=True)
         return int(done.stdout)
 
     peak = benchmark.pedantic(peak_bytes, rounds=1, iterations=1)

@@ -1,7 +1,5 @@
 """Inputs for the attention kernels, and the tolerance that they are held to."""
 
-# ruff: noqa: N803, N815 (the suffix of a tensor is its shape)
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,0 +1,1 @@
+"""What must hold for every model, load and schedule, on random ones."""

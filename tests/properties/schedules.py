@@ -1,0 +1,118 @@
+"""Random schedules that are valid on a model, and what evaluating them gives."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from hypothesis import strategies as st
+
+from asymsim.arrays import model_arrays, schedule_arrays
+from asymsim.catalogue.model import VlmModel
+from asymsim.core.layout import GpuArrays, Load, Precision
+from asymsim.operators import OperatorTable, operator_table
+from asymsim.schedule import KvPolicy, Operation, Recycle, Schedule, Step, TextEviction
+
+BF16 = Precision(16, 16, 16, 1)
+GPU = GpuArrays(1e15, 6e13, 3e12, 4e11, 132)
+SHARES = st.one_of(
+    st.sampled_from([Fraction(0), Fraction(1, 3), Fraction(1, 2), Fraction(1)]),
+    st.fractions(0, 1, max_denominator=50),
+)
+RECYCLING = st.builds(Recycle, share=SHARES, plus=st.integers(0, 5), divisor=st.integers(1, 4), extra=st.integers(0, 3))
+
+
+@st.composite
+def steps(draw: st.DrawFn, model: VlmModel, stages: tuple[str, ...]) -> Step:
+    """One step at a layer that the model has."""
+    stage = draw(st.sampled_from(stages))
+    tower = model.vision_tower
+    stack = tower.layer_pattern if tower and stage != "lm" else model.language_model.layer_pattern
+    return Step(
+        stage=stage,
+        layer=draw(st.integers(0, len(stack) - 1)),
+        target="text" if stage == "lm" and draw(st.integers(0, 4)) == 0 else "visual",
+        share=draw(SHARES),
+        of=draw(st.sampled_from(["original", "present"])),
+        rounding=draw(st.sampled_from(["floor", "nearest", "ceil"])),
+        plus=draw(st.sampled_from([0, 0, 1, 5, 20, -1, -5])),
+        at_least=draw(st.sampled_from([Fraction(0), Fraction(1, 2), Fraction(1)])),
+        recycled=draw(st.one_of(st.none(), RECYCLING)),
+    )
+
+
+def stages_of(model: VlmModel, encoder: bool = True) -> tuple[str, ...]:
+    """Where tokens can leave; between the blocks only where no windows forbid it."""
+    tower = model.vision_tower
+    if tower is None:
+        return ("lm",)
+    whole = encoder and not any(kind.window_tokens for kind in tower.layer_kinds)
+    return ("encoder", "encoder_mlp", "encoder_end", "lm") if whole else ("encoder_end", "lm")
+
+
+@st.composite
+def policies(draw: st.DrawFn, model: VlmModel) -> KvPolicy:
+    """A cache policy, for all layers or for each."""
+    layers = len(model.language_model.layer_pattern)
+    length = draw(st.sampled_from([1, layers]))
+    return KvPolicy(
+        share=tuple(draw(st.lists(SHARES, min_size=length, max_size=length))),
+        plus=tuple(draw(st.lists(st.integers(-3, 40), min_size=length, max_size=length))),
+        full_heads=draw(st.one_of(st.just(Fraction(0)), SHARES)),
+        hold=draw(st.booleans()),
+    )
+
+
+@st.composite
+def evictions(draw: st.DrawFn) -> TextEviction:
+    """Eviction that sets in before, within or after the output."""
+    return TextEviction(threshold_tokens=draw(st.integers(0, 100)), retain=draw(SHARES))
+
+
+DIMENSIONS = st.lists(
+    st.sampled_from(
+        ["2", "visual", "kept", "dropped", "merged", "text", "tokens", "remaining", "kv", "heads", "hidden"]
+    ),
+    min_size=1,
+    max_size=2,
+).map("*".join)
+
+
+@st.composite
+def operations(draw: st.DrawFn, model: VlmModel) -> Operation:
+    """Work that a method adds, at any place."""
+    stage = draw(st.sampled_from((*stages_of(model), "kv", "decode")))
+    tower = model.vision_tower
+    stack = tower.layer_pattern if tower and stage.startswith("encoder") else model.language_model.layer_pattern
+    lowest = -1 if stage in ("kv", "decode") else 0
+    return Operation(
+        kind=draw(st.sampled_from(["projection", "gemm", "attention", "elementwise"])),
+        stage=stage,
+        layer=draw(st.integers(lowest, len(stack) - 1)),
+        rows=draw(DIMENSIONS),
+        columns=draw(DIMENSIONS),
+        inner=draw(st.sampled_from(["1", "hidden", "visual"])),
+        times=draw(st.sampled_from(["1", "heads"])),
+        writes=draw(st.integers(0, 2)),
+    )
+
+
+@st.composite
+def schedules(draw: st.DrawFn, model: VlmModel, encoder: bool = True, added: bool = True) -> Schedule:
+    """Any valid schedule; ``added``: with the method's own work and unfused layers."""
+    layers = len(model.language_model.layer_pattern)
+    unfused = st.lists(st.tuples(st.just("lm"), st.integers(0, layers - 1)), max_size=2).map(tuple)
+    return Schedule(
+        steps=tuple(draw(st.lists(steps(model, stages_of(model, encoder)), max_size=5))),
+        operations=tuple(draw(st.lists(operations(model), max_size=3))) if added else (),
+        unfused=draw(unfused) if added else (),
+        kv=draw(st.one_of(st.just(KvPolicy()), policies(model))),
+        text_eviction=draw(st.one_of(st.none(), evictions())),
+        masking=draw(st.integers(0, 9)) == 0,
+    )
+
+
+def table(
+    model: VlmModel, schedule: Schedule, load: Load, precision: Precision = BF16, gpu: GpuArrays = GPU
+) -> OperatorTable:
+    """One evaluated scenario."""
+    return operator_table(model_arrays(model), schedule_arrays(schedule, model), load, precision, gpu)

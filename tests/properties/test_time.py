@@ -1,0 +1,99 @@
+"""Times: never below the hardware's bounds, and never worse for better hardware or more of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asymsim.catalogue.model import LanguageModel, Layer, VlmModel
+from asymsim.core import layout
+from asymsim.core.latency import row_seconds
+from asymsim.core.layout import Array, GpuArrays, Load
+from asymsim.operators import OperatorTable
+from asymsim.schedule import IDENTITY
+from properties.schedules import BF16, schedules, table
+from properties.strategies import GPUS, loads, models
+
+RATES = ("flops_per_s", "vector_flops_per_s", "bandwidth_bytes_per_s", "link_bytes_per_s")
+# Rounding of the few operations that a time is made of.
+CLOSE = 1 + 1e-12
+
+
+def drawn(data: st.DataObject, tp_size: int = 1) -> OperatorTable:
+    model = data.draw(models())
+    load = data.draw(loads(model))
+    return table(model, data.draw(schedules(model)), load, BF16._replace(tp_size=tp_size))
+
+
+def times(rows: Array, gpu: GpuArrays, tp_size: int) -> np.ndarray:
+    return np.array([row_seconds(row, gpu, tp_size) for row in rows])
+
+
+@given(data=st.data(), gpu=GPUS, tp_size=st.sampled_from([1, 2, 3, 8]))
+def test_no_time_is_below_what_peak_and_bandwidth_allow(data: st.DataObject, gpu: GpuArrays, tp_size: int) -> None:
+    rows = drawn(data, tp_size).rows
+    seconds = times(rows, gpu, tp_size) * CLOSE
+    products = rows["kind"] != layout.ALL_REDUCE
+    moved = sum(
+        rows[name].astype(float)
+        for name in ("weight_bytes", "read_bytes", "write_bytes", "kv_read_bytes", "kv_write_bytes")
+    )
+    assert (seconds >= rows["flops"] / tp_size / gpu.flops_per_s).all()
+    assert (seconds[products] >= moved[products] / tp_size / gpu.bandwidth_bytes_per_s).all()
+    element_wise = rows["kind"] == layout.ELEMENTWISE
+    assert (seconds[element_wise] >= rows["elementwise_flops"][element_wise] / gpu.vector_flops_per_s).all()
+
+
+@pytest.mark.parametrize("rate", RATES)
+@given(data=st.data(), gpu=GPUS, tp_size=st.sampled_from([1, 2]), factor=st.floats(1, 100))
+def test_a_higher_rate_never_takes_longer(
+    rate: str, data: st.DataObject, gpu: GpuArrays, tp_size: int, factor: float
+) -> None:
+    rows = drawn(data, tp_size).rows
+    slow, fast = times(rows, gpu, tp_size), times(rows, gpu._replace(**{rate: getattr(gpu, rate) * factor}), tp_size)
+    assert (fast <= slow).all()
+    assert (slow <= fast * factor * CLOSE).all()
+
+
+@given(data=st.data(), gpu=GPUS, tp_size=st.integers(2, 16))
+def test_tensor_parallelism_never_slows_what_it_divides(data: st.DataObject, gpu: GpuArrays, tp_size: int) -> None:
+    rows = drawn(data).rows
+    whole, shared = times(rows, gpu, 1), times(rows, gpu, tp_size)
+    assert (shared <= whole * CLOSE).all()
+    # Nothing gets faster than by the number of GPUs.
+    assert (shared * tp_size * CLOSE >= whole).sum() >= (rows["kind"] == layout.ATTENTION).sum()
+    replicated = rows["split"] == layout.REPLICATED
+    assert (shared[replicated] == whole[replicated]).all()
+
+
+@given(data=st.data(), tp_size=st.integers(2, 8))
+def test_tensor_parallelism_adds_all_reduces_and_changes_no_other_count(data: st.DataObject, tp_size: int) -> None:
+    model = data.draw(models())
+    load = data.draw(loads(model))
+    schedule = data.draw(schedules(model))
+    one, many = (table(model, schedule, load, BF16._replace(tp_size=tp)).rows for tp in (1, tp_size))
+    reduces = many["kind"] == layout.ALL_REDUCE
+    assert not (one["kind"] == layout.ALL_REDUCE).any()
+    assert many[~reduces].tolist() == one.tolist()
+    # Two a layer, after attention and FFN, each of the layer's whole output in 16 bits.
+    assert (many[reduces]["write_bytes"] == many[reduces]["count"] * many[reduces]["m"] * many[reduces]["n"] * 2).all()
+    outputs = one["name"] == layout.OUTPUT
+    assert many[reduces]["count"].tolist() == (2 * one[outputs]["count"]).tolist()
+
+
+@given(tp_size=st.sampled_from([1, 2, 4, 8]), tiles=st.integers(1, 4), batch=st.integers(1, 3))
+def test_shares_of_whole_tiles_add_up_to_the_product(tp_size: int, tiles: int, batch: int) -> None:
+    # One SM, no memory time and dimensions of whole tiles: a GPU's seconds are its own FLOPs.
+    gpu = GpuArrays(1.0, 1e300, 1e300, 1e300, 1)
+    width = 128 * 8 * tiles
+    layer = Layer(hidden_size=width, heads=8, kv_heads=8, head_size=width // 8, intermediate_size=width)
+    text = LanguageModel(hidden_size=width, vocab_size=width, layer_kinds=(layer,), layer_pattern=(0, 0))
+    model = VlmModel(name="tiles", model_type="llama", language_model=text)
+    load = Load(0, 0, 0, 0, 0, 0, 0, 128 * tiles, 1, batch)
+    rows = table(model, IDENTITY, load, BF16._replace(tp_size=tp_size)).rows
+    products = rows[(rows["kind"] == layout.GEMM) & (rows["m"] >= 128)]
+    assert set(products["split"]) == {layout.BY_COLUMNS, layout.BY_INNER}
+    for row in products:
+        assert row_seconds(row, gpu, tp_size) * tp_size == float(row["flops"])
