@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import cyclopts
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 
 from asymsim import __version__, flags
 from asymsim.errors import AsymsimError
@@ -22,6 +22,7 @@ FormatFlag = Annotated[
 ]
 OutFlag = Annotated[str | None, Parameter(group=flags.OUTPUT, help="File for the result, instead of stdout.")]
 
+CHECKS = Group("Check", sort_key=2)
 SETTINGS = "Further settings of the methods, written method.setting=value, such as fastv.layer=3."
 
 app = App(
@@ -31,6 +32,11 @@ app = App(
 )
 listing = App(name="list", help="List the models, GPUs, methods and counting conventions.")
 app.command(listing)
+checks = App(name="validate", help="Hold the simulator against kernels, compilers, measurements and dense attention.")
+app.command(checks)
+KernelFlag = Annotated[
+    str | None, Parameter(group=CHECKS, help="Kernels joined by commas; all by default.", name="--kernels")
+]
 
 
 @app.command
@@ -188,18 +194,83 @@ def conventions(*, format: FormatFlag = None, out: OutFlag = None) -> None:
     emit(rows, rows, lambda: [records_table(rows)], format, out)
 
 
+@checks.command
+def kernels(*, chosen: KernelFlag = None, format: FormatFlag = None, out: OutFlag = None) -> int:
+    """Predicted against counted FLOPs and bytes of every kernel, in Triton's interpreter; 1 if any differs."""
+    from asymsim import validation, validation_views
+
+    rows = validation.kernels(flags.names(chosen, "kernels") if chosen else ())
+    emit(rows, rows, lambda: validation_views.kernel_parts(rows), format, out)
+    return 0 if all(row["equal"] and row["ordered"] for row in rows) else 1
+
+
+@checks.command
+def resources(
+    *,
+    target: Annotated[str | None, Parameter(group=CHECKS)] = None,
+    chosen: KernelFlag = None,
+    match: Annotated[str | None, Parameter(group=CHECKS)] = None,
+    format: FormatFlag = None,
+    out: OutFlag = None,
+) -> int:
+    """Registers, spills and shared memory of the shipped kernels, compiled without a GPU; 1 if any must not ship.
+
+    Parameters
+    ----------
+    target
+        Architectures joined by commas: sm_80, sm_90, sm_100, gfx942; all by default.
+    match
+        Words that a build's label must hold, joined by commas, such as bf16,d128; without any, all builds are
+        compiled, which takes minutes.
+    """
+    from asymsim import validation, validation_views
+
+    lists = [flags.names(each, name) if each else () for name, each in (("target", target), ("match", match))]
+    with progress("targets") as show:
+        rows = validation.resources(lists[0], flags.names(chosen, "kernels") if chosen else (), lists[1], show)
+    emit(rows, rows, lambda: validation_views.resource_parts(rows), format, out)
+    return 1 if any(row["faults"] for row in rows) else 0
+
+
+@checks.command
+def records(file: str, /, *, format: FormatFlag = None, out: OutFlag = None) -> None:
+    """Predicted against measured times, and the error of each operator class.
+
+    Parameters
+    ----------
+    file
+        CSV that ``python -m asymsim_kernels.measure`` wrote.
+    """
+    from asymsim import validation_views
+    from asymsim.records import compare_records, error_summary, read_records
+
+    rows = compare_records(read_records(file))
+    summary = error_summary(rows)
+    emit({"summary": summary, "records": rows}, rows, lambda: validation_views.record_parts(rows, summary), format, out)
+
+
+@checks.command
+def outputs(*, format: FormatFlag = None, out: OutFlag = None) -> int:
+    """Pruned against dense attention: measured error beside its bound; 1 if any case passes it."""
+    from asymsim import validation, validation_views
+
+    rows = validation.outputs()
+    emit(rows, rows, lambda: validation_views.output_parts(rows), format, out)
+    return 0 if all(row["within"] for row in rows) else 1
+
+
 def run(argv: Sequence[str]) -> int:
     """Run one command line.
 
     Returns
     -------
     int
-        The exit code: 0; 2 for a mistake of the user's, told in one line on stderr; 130 where
-        interrupted; 141 where the reader of stdout has gone, as shells report it.
+        The exit code: 0; 1 where a validation fails; 2 for a mistake of the user's, told in one line on
+        stderr; 130 where interrupted; 141 where the reader of stdout has gone, as shells report it.
     """
     try:
         command, bound, _ = app.parse_args(list(argv), exit_on_error=False, print_error=False)
-        command(*bound.args, **bound.kwargs)
+        code = command(*bound.args, **bound.kwargs)
         sys.stdout.flush()
     except cyclopts.CycloptsError as error:
         return _refuse(flags.explain(error))
@@ -212,7 +283,7 @@ def run(argv: Sequence[str]) -> int:
         return 130
     except OSError as error:
         return _refuse(f"stdout: cannot be written ({error.strerror or error})")
-    return 0
+    return code or 0
 
 
 def _refuse(message: str) -> int:

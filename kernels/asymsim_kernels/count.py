@@ -143,7 +143,7 @@ def self_test() -> None:
 
 
 @triton.jit
-def _one_tile(x_ptr, y_ptr, total_ptr, rows, SIDE: tl.constexpr):  # noqa: N803
+def _one_tile(x_ptr, y_ptr, total_ptr, rows, SIDE: tl.constexpr):
     offsets = tl.arange(0, SIDE)[:, None] * SIDE + tl.arange(0, SIDE)[None, :]
     keep = tl.arange(0, SIDE)[:, None] < rows
     x = tl.load(x_ptr + offsets, mask=keep, other=0.0)

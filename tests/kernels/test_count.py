@@ -15,7 +15,7 @@ from asymsim_kernels.tiles import TileCost, add
 
 
 @triton.jit
-def _matrix_sum(a_ptr, b_ptr, c_ptr, hits_ptr, n, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):  # noqa: N803
+def _matrix_sum(a_ptr, b_ptr, c_ptr, hits_ptr, n, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
     m, k, j = tl.arange(0, M), tl.arange(0, K), tl.arange(0, N)
     a = tl.load(a_ptr + m[:, None] * K + k[None, :], mask=k[None, :] < n, other=0.0)
     b = tl.load(b_ptr + k[:, None] * N + j[None, :], mask=k[:, None] < n, other=0.0)
