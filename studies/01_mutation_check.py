@@ -27,16 +27,26 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "kernels" / "asymsim_kernels"
 LEAST = 0.95
 LIMIT_S = 600
+TESTS = ROOT / "tests" / "kernels"
 FIRST_TESTS = {
-    "layout.py": ("prefill", "column_mass"),
-    "merge_states.py": ("merge_states", "decode"),
-    "adaptive_budget.py": ("top_k",),
+    "layout": ("prefill", "column_mass"),
+    "merge_states": ("merge_states", "decode"),
+    "adaptive_budget": ("adaptive_budget", "top_k"),
 }
 """Tests that see a file's faults soonest; those of its own name otherwise."""
-OTHER_TESTS = (
-    "mutants_killed", "prefill", "decode", "merge_states", "column_mass", "scorer", "similarity", "top_k",
-    "merge_tokens", "compact", "pruning_error", "proof", "measure",
-)  # fmt: skip
+NOT_OF_KERNELS = ("count", "sanitize", "resources", "mutation_check")
+# Finding the smallest example of a failure takes longer than finding the failure.
+PLUGIN = """
+import pytest
+from hypothesis import Phase, settings
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    phases = (Phase.explicit, Phase.generate)
+    settings.register_profile("unshrunk", parent=settings.get_profile("reproducible"), phases=phases)
+    settings.load_profile("unshrunk")
+"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,8 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         self.package = folder / "kernels" / PACKAGE.name
         shutil.copytree(PACKAGE, self.package, ignore=shutil.ignore_patterns("__pycache__"))
-        paths = [str(self.package.parent), str(ROOT), str(ROOT / "reference"), str(ROOT / "tests")]
+        (folder / "unshrunk.py").write_text(PLUGIN)
+        paths = [str(self.package.parent), str(folder), str(ROOT), str(ROOT / "reference"), str(ROOT / "tests")]
         # No bytecode: a source changed twice within a second would pass for the one before.
         self.environment = {
             **os.environ,
@@ -113,7 +124,7 @@ class Copy:
         """
         files = [f"tests/kernels/test_{name}.py" for name in names]
         # Compilation needs no kernel to be right, and takes longest.
-        options = ("-x", "-q", "-p", "no:cacheprovider", "-k", "not compile", "--no-header")
+        options = ("-x", "-q", "-p", "no:cacheprovider", "-p", "unshrunk", "-k", "not compile", "--no-header")
         try:
             done = self._python("-m", "pytest", *options, *files)
         except subprocess.TimeoutExpired:
@@ -134,7 +145,8 @@ class Copy:
         begin = time.monotonic()
         try:
             path.write_text(source.replace(mutant.old, mutant.new))
-            by = self.failing_test(first_tests(mutant.file)) or self.failing_test(OTHER_TESTS)
+            first = first_tests(mutant.file)
+            by = self.failing_test(first) or self.failing_test([name for name in kernel_tests() if name not in first])
         finally:
             path.write_text(source)
         return Verdict(number, mutant.file, mutant.breaks, bool(by), by, round(time.monotonic() - begin, 1))
@@ -142,7 +154,14 @@ class Copy:
 
 def first_tests(file: str) -> tuple[str, ...]:
     """The tests that are nearest to a file."""
-    return FIRST_TESTS.get(file, (file.removesuffix(".py"),))
+    name = file.removesuffix(".py")
+    return FIRST_TESTS.get(name, (name,))
+
+
+def kernel_tests() -> list[str]:
+    """All tests of what kernels compute, those that this study gave rise to first."""
+    names = sorted(path.stem.removeprefix("test_") for path in TESTS.glob("test_*.py"))
+    return sorted((name for name in names if name not in NOT_OF_KERNELS), key=lambda name: name != "mutants_killed")
 
 
 def write_csv(path: Path, verdicts: Sequence[Verdict]) -> None:
