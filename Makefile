@@ -29,7 +29,7 @@ lint: .venv/dev
 	$(BIN)/codespell
 
 bench: .venv/dev
-	$(BIN)/python -m pytest tests/bench --benchmark-only -q
+	$(BIN)/python -m pytest tests/bench --benchmark-only -q -s
 
 clean:
 	rm -rf .venv out
