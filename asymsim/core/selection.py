@@ -45,7 +45,7 @@ def product(factors: Array, symbols: Array) -> int:
     return symbols[factors[0]] * symbols[factors[1]] * symbols[factors[2]] * symbols[factors[3]]
 
 
-@inlined
+@kernel
 def put_operation(
     rows: Array, at: int, rule: Record, symbols: Array, layer: int, steps: int, batch: int, precision: Precision
 ) -> int:

@@ -101,7 +101,8 @@ def compare(case: str, rule: str, inputs: Inputs, kept_n: Tensor) -> Result:
         rule=rule,
         tokens=k.shape[1],
         kept=int(kept_n.sum()),
-        mass=float(mass.max()),
+        # -expm1(0) is -0.
+        mass=abs(float(mass.max())),
         error=float(error.flatten()[worst]),
         bound=float(bound.flatten()[worst]),
         tightness=float((error[possible] / bound[possible]).max()) if bool(possible.any()) else None,
