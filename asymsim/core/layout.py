@@ -10,12 +10,18 @@ Array = np.ndarray[Any, Any]
 # One element of a structured array; NumPy's types know nothing of its fields.
 Record = Any
 
+
+def _codes(count: int) -> tuple[int, ...]:
+    """0, 1, ... as NumPy integers: numba would compile a function once for each Python integer that it is called with."""
+    return tuple(np.int64(code) for code in range(count))  # type: ignore[misc]
+
+
 # What an operator is; decides how its time is computed.
-GEMM, ATTENTION, UNFUSED_ATTENTION, ELEMENTWISE, ALL_REDUCE = range(5)
+GEMM, ATTENTION, UNFUSED_ATTENTION, ELEMENTWISE, ALL_REDUCE = _codes(5)
 KINDS = ("gemm", "attention", "unfused_attention", "elementwise", "all_reduce")
 
 # When it runs; SELECTION is part of time to first token, DECODE_SELECTION recurs with each token.
-VISION, PROJECTOR, SELECTION, PREFILL, DECODE, DECODE_SELECTION = range(6)
+VISION, PROJECTOR, SELECTION, PREFILL, DECODE, DECODE_SELECTION = _codes(6)
 PHASES = ("vision_tower", "projector", "selection", "prefill", "decode", "decode_selection")
 
 # Operator names.
@@ -38,7 +44,7 @@ PHASES = ("vision_tower", "projector", "selection", "prefill", "decode", "decode
     EMBED,
     HEAD,
     SELECT,
-) = range(18)
+) = _codes(18)
 NAMES = (
     "patch_embedding",
     "qkv_projection",
@@ -61,9 +67,9 @@ NAMES = (
 )
 
 # How tensor parallelism divides an operator: not at all, by output columns, by inner dimension or heads.
-REPLICATED, BY_COLUMNS, BY_INNER, BY_HEADS = range(4)
+REPLICATED, BY_COLUMNS, BY_INNER, BY_HEADS = _codes(4)
 
-CAUSAL, PREFIX, IMAGE_BIDIRECTIONAL, BIDIRECTIONAL = range(4)
+CAUSAL, PREFIX, IMAGE_BIDIRECTIONAL, BIDIRECTIONAL = _codes(4)
 MASKS = ("causal", "prefix", "image_bidirectional", "bidirectional")
 
 LAYER = np.dtype(
@@ -200,11 +206,11 @@ class Load(NamedTuple):
 
 
 # Where a rule or a selection operator stands.
-ENCODER, ENCODER_MLP, ENCODER_END, LM, KV, DECODING = range(6)
+ENCODER, ENCODER_MLP, ENCODER_END, LM, KV, DECODING = _codes(6)
 STAGES = ("encoder", "encoder_mlp", "encoder_end", "lm", "kv", "decode")
-VISUAL, TEXT = range(2)
-ORIGINAL, PRESENT = range(2)
-FLOOR, NEAREST, CEIL = range(3)
+VISUAL, TEXT = _codes(2)
+ORIGINAL, PRESENT = _codes(2)
+FLOOR, NEAREST, CEIL = _codes(3)
 
 # One pruning step: kept = round(num / den * of) + plus, within [at_least, present]; see Schedule.Step.
 STEP = np.dtype(
@@ -281,7 +287,7 @@ SYMBOLS = (
     S_TOWER_HEAD_SIZE,
     S_TOWER_TOKENS,
     S_SEQUENCES,
-) = range(len(SYMBOLS))
+) = _codes(len(SYMBOLS))
 FACTORS = 4
 
 # A selection operator: rows x columns x inner, `times` of them; each a product of up to FACTORS factors.
@@ -294,7 +300,7 @@ OPERATION = np.dtype(
 
 
 # Kinds of selection operators; a projection multiplies by a weight that the whole batch shares.
-PROJECTION_RULE, GEMM_RULE, ATTENTION_RULE, ELEMENTWISE_RULE = range(4)
+PROJECTION_RULE, GEMM_RULE, ATTENTION_RULE, ELEMENTWISE_RULE = _codes(4)
 RULE_KINDS = ("projection", "gemm", "attention", "elementwise")
 
 # No cache grows past this, so it stands for "unlimited".
@@ -308,7 +314,7 @@ UNLIMITED = 2**62
     FIRST_STEP_FLOPS,
     FIRST_STEP_TORCH_FLOPS,
     ACTIVATION_BYTES,
-) = range(6)
+) = _codes(6)
 TOTALS = 6
 
 
