@@ -12,7 +12,7 @@ Record = Any
 
 
 def _codes(count: int) -> tuple[int, ...]:
-    """0, 1, ... as NumPy integers: numba would compile a function once for each Python integer that it is called with."""
+    """0, 1, ... as NumPy integers: numba would compile a function anew for each Python integer it is called with."""
     return tuple(np.int64(code) for code in range(count))  # type: ignore[misc]
 
 
