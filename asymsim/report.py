@@ -58,7 +58,7 @@ class Flops:
     """Of the whole batch, under the result's convention.
 
     ``selection`` holds all that the method adds, also in decoding; ``decode`` all output tokens after
-    the first; ``decode_step_first`` the first of these steps alone (part of ``decode``).
+    the first; ``decode_step_first`` the first of these steps alone, also where one output token asks for none.
     """
 
     vision_tower: int
