@@ -46,7 +46,6 @@ def model_arrays(model: VlmModel) -> ModelArrays:
         tower_hidden_size=tower.patch.outputs if tower else 0,
         tower_framework_flops=tower.framework_flops if tower else 0,
         extra_tokens=tower.extra_tokens if tower else 0,
-        encoder_tokens_per_visual=tower.encoder_tokens_per_visual if tower else 1,
         linears=np.array([(each.rows == "encoder", each.inputs, each.outputs) for each in linears], np.int64).reshape(
             -1, 3
         ),

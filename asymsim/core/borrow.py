@@ -51,7 +51,6 @@ def borrow_model(model: ModelArrays) -> ModelArrays:
         model.tower_hidden_size,
         model.tower_framework_flops,
         model.extra_tokens,
-        model.encoder_tokens_per_visual,
         borrow(model.linears),
         model.resampler_heads,
         model.resampler_head_size,

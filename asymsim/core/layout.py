@@ -137,7 +137,6 @@ class ModelArrays(NamedTuple):
     tower_hidden_size: int
     tower_framework_flops: int
     extra_tokens: int
-    encoder_tokens_per_visual: int
     linears: Array
     resampler_heads: int
     resampler_head_size: int
