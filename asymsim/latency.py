@@ -1,55 +1,151 @@
-"""Operator table + GPU -> seconds."""
+"""Gpu -> rates and fitted numbers as arrays; operator table -> seconds with intervals."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 
 from asymsim.catalogue.dtype import Dtype
-from asymsim.catalogue.gpu import Gpu
+from asymsim.catalogue.efficiency import SECTIONS, Fitted, lenders, record, transferred_interval
+from asymsim.catalogue.engine import Engine
+from asymsim.catalogue.gpu import Gpu, gpu
+from asymsim.core import efficiency as codes
 from asymsim.core import layout
-from asymsim.core.layout import GpuArrays
+from asymsim.core.layout import Array, GpuArrays
 from asymsim.errors import InputError
 from asymsim.operators import OperatorTable
 from asymsim.report import Latency, Seconds
 
+# The section of each operator class; that of products with a weight depends on the number format.
+SECTION_OF = {
+    codes.CONTEXT_TIME: "context_attention",
+    codes.GENERATION_TIME: "generation_attention",
+    codes.ENCODER_TIME: "encoder_attention",
+    codes.MEMORY_TIME: "memory_bound",
+    codes.ALL_REDUCE_TIME: "all_reduce",
+    codes.GROUPED_TIME: "grouped_gemm",
+}
+# Formats that products were measured in. The others take the numbers of the nearest, as borrowed ones.
+GEMM_SECTION = {"bf16": "gemm_bf16", "fp16": "gemm_bf16", "fp8": "gemm_fp8", "int8": "gemm_fp8", "fp4": "gemm_fp8"}
+MEASURED_FORMATS = ("bf16", "fp16", "fp8")
+_stamps = itertools.count(1)
 
-def gpu_arrays(gpu: Gpu, dtype: Dtype) -> GpuArrays:
-    """The GPU's rates at a number format.
+
+def gpu_arrays(device: Gpu, dtype: Dtype, engine: Engine | None = None) -> GpuArrays:
+    """The GPU's rates at a number format, and its fitted numbers or those of a relative.
 
     Raises
     ------
     InputError
         If the GPU has no units for the format.
     """
-    peaks = gpu.peak_flops_per_s
+    peaks = device.peak_flops_per_s
     if dtype.peak not in peaks:
         usable = ", ".join(name for name in peaks if name != "tf32")
-        raise InputError("dtype", dtype.name, f"{gpu.name} multiplies in {usable}")
-    return GpuArrays(
+        raise InputError("dtype", dtype.name, f"{device.name} multiplies in {usable}")
+    # Products of activations stay in 16 bits, as Dtype says.
+    activations = dtype.peak if dtype.activation_bits > 16 else "bf16" if "bf16" in peaks else "fp16"
+    operand_bytes = min(dtype.weight_bits, dtype.activation_bits) / 8
+    arrays = GpuArrays(
         flops_per_s=peaks[dtype.peak],
+        activation_flops_per_s=peaks[activations],
         vector_flops_per_s=peaks["fp32"],
-        bandwidth_bytes_per_s=gpu.bandwidth_bytes_per_s,
-        link_bytes_per_s=gpu.link_bytes_per_s,
-        sm_count=gpu.sm_count,
+        bandwidth_bytes_per_s=device.bandwidth_bytes_per_s,
+        link_bytes_per_s=device.link_bytes_per_s,
+        l2_bytes=float(device.l2_bytes),
+        sm_count=float(device.sm_count),
+        input_bytes=2.0 if dtype.name == "w4a16" else operand_bytes,
+        weight_bytes=operand_bytes,
+        host_s=engine.host_s if engine else 0.0,
+        host_p05=engine.host_p05_s if engine else 0.0,
+        host_p95=engine.host_p95_s if engine else 0.0,
+        gemm=np.zeros(2, SECTIONS["gemm_bf16"]),
+        context=np.zeros(1, SECTIONS["context_attention"]),
+        generation=np.zeros(1, SECTIONS["generation_attention"]),
+        encoder=np.zeros(1, SECTIONS["encoder_attention"]),
+        memory=np.zeros(1, SECTIONS["memory_bound"]),
+        all_reduce=np.zeros(1, SECTIONS["all_reduce"]),
+        intervals=np.zeros(2 * codes.TIME_CLASSES, codes.INTERVAL),
+        sources=np.full(codes.TIME_CLASSES, codes.ROOFLINE),
+        stamp=next(_stamps),
     )
+    if dtype.peak in GEMM_SECTION:
+        _fill(arrays, device, dtype)
+    return arrays
+
+
+def _fill(arrays: GpuArrays, device: Gpu, dtype: Dtype) -> None:
+    """Put in the numbers and intervals of every class that the GPU or a relative was measured for."""
+    section = GEMM_SECTION[dtype.peak]
+    measured = dtype.peak in MEASURED_FORMATS and dtype.weight_bits == 8 * arrays.input_bytes
+    _put(arrays, device, codes.GEMM_TIME, section, arrays.gemm[:1], measured)
+    for of, target in (
+        (codes.CONTEXT_TIME, arrays.context),
+        (codes.GENERATION_TIME, arrays.generation),
+        (codes.ENCODER_TIME, arrays.encoder),
+        (codes.MEMORY_TIME, arrays.memory),
+        (codes.ALL_REDUCE_TIME, arrays.all_reduce),
+    ):
+        _put(arrays, device, of, SECTION_OF[of], target)
+    # Products side by side run on the numbers of single ones, and of the element-wise work between them.
+    products = _found(device, "gemm_bf16")
+    if products is not None and arrays.sources[codes.MEMORY_TIME] != codes.ROOFLINE:
+        arrays.gemm[1:] = record(products.section, arrays.gemm.dtype)
+        _put(arrays, device, codes.GROUPED_TIME, "grouped_gemm", None)
+        if arrays.sources[codes.GROUPED_TIME] == codes.ROOFLINE:
+            arrays.sources[codes.GROUPED_TIME] = codes.TRANSFERRED
+            arrays.intervals[codes.GROUPED_TIME] = transferred_interval("grouped_gemm")[0]
+
+
+def _found(device: Gpu, name: str) -> Fitted | None:
+    """A section of the GPU's own, or of the nearest relative that has it."""
+    own = device.efficiency.get(name)
+    if own is not None:
+        return Fitted(own, codes.MEASURED if own.get("measured") else codes.FITTED)
+    for lender in lenders(device.architecture):
+        lent = gpu(lender).efficiency.get(name)
+        if lent is not None:
+            return Fitted(lent, codes.TRANSFERRED)
+    return None
+
+
+def _put(arrays: GpuArrays, device: Gpu, of: int, name: str, target: Array | None, known: bool = True) -> None:
+    found = _found(device, name)
+    if found is None:
+        return
+    if target is not None:
+        target[:] = record(found.section, target.dtype)
+    arrays.sources[of] = found.source if known else min(found.source, codes.TRANSFERRED)
+    borrowed = transferred_interval(name)[0]
+    own = record(found.section, codes.INTERVAL)[0]
+    arrays.intervals[of] = borrowed if arrays.sources[of] == codes.TRANSFERRED else own
+    arrays.intervals[codes.TIME_CLASSES + of] = borrowed
 
 
 def latency(tables: list[tuple[float, OperatorTable]], output_tokens: int) -> Latency:
     """Times of the phases; expectations where the budget adapts to the sample."""
-    phases = np.sum([share * table.seconds for share, table in tables], axis=0)
-    vision = float(phases[layout.VISION] + phases[layout.PROJECTOR])
-    selection, prefill = float(phases[layout.SELECTION]), float(phases[layout.PREFILL])
-    decode = float(phases[layout.DECODE] + phases[layout.DECODE_SELECTION])
-    ttft = vision + selection + prefill
+
+    def span(name: str, phases: tuple[int, ...], divisor: int = 1) -> Seconds:
+        low, middle, high = (
+            sum(share * table.times[f"{name}{end}"] for share, table in tables) / divisor
+            for end in ("_p05", "", "_p95")
+        )
+        source = min(int(table.sources[phase]) for _, table in tables for phase in phases)
+        known = source != codes.ROOFLINE
+        return Seconds(
+            p05=low if known else None, p50=middle, p95=high if known else None, source=codes.SOURCES[source]
+        )
+
+    before = (layout.VISION, layout.PROJECTOR, layout.SELECTION, layout.PREFILL)
+    decode = (layout.DECODE, layout.DECODE_SELECTION)
+    steps = output_tokens - 1
+    tpot = span("decode_s", decode, steps) if steps else Seconds(p05=None, p50=None, p95=None, source="roofline")
     return Latency(
-        vision_s=_roofline(vision),
-        selection_s=_roofline(selection),
-        prefill_s=_roofline(prefill),
-        ttft_s=_roofline(ttft),
-        tpot_s=_roofline(decode / (output_tokens - 1) if output_tokens > 1 else None),
-        e2e_s=_roofline(ttft + decode),
+        vision_s=span("vision_s", before[:2]),
+        selection_s=span("selection_s", before[2:3]),
+        prefill_s=span("prefill_s", before[3:]),
+        ttft_s=span("ttft_s", before),
+        tpot_s=tpot,
+        e2e_s=span("e2e_s", before + decode),
     )
-
-
-def _roofline(seconds: float | None) -> Seconds:
-    return Seconds(p05=None, p50=seconds, p95=None, source="roofline")

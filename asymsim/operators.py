@@ -24,8 +24,12 @@ class OperatorTable:
         executions, the whole batch and all GPUs.
     totals : numpy.ndarray of int64
         Cache, first-step and activation totals, indexed by the names in ``core.layout``.
-    seconds : numpy.ndarray of float64, shape (6,)
-        Time by phase.
+    seconds : numpy.ndarray of float64, shape (phases, classes, 3)
+        Time by phase and operator class: 5 %, median, 95 %.
+    sources : numpy.ndarray of int64, shape (phases,)
+        The least certain source of each phase's times, a code of ``core.efficiency.SOURCES``.
+    times : dict of str to float
+        By the names of ``core.estimate.TIMES``.
     visual, text, kv, final_kv : numpy.ndarray of int64, shape (layers,)
         Tokens entering each layer in prefill; cached entries after prefill and at the end.
     """
@@ -33,6 +37,8 @@ class OperatorTable:
     rows: Array
     totals: Array
     seconds: Array
+    sources: Array
+    times: dict[str, float]
     visual: Array
     text: Array
     kv: Array
@@ -72,6 +78,8 @@ def operator_table(
         rows=work.operators[:rows],
         totals=work.totals,
         seconds=work.seconds,
+        sources=work.sources,
+        times=dict(zip(TIMES, times[0].tolist(), strict=True)),
         visual=np.repeat(work.lm_counts[:, 1], lengths),
         text=np.repeat(work.lm_counts[:, 2], lengths),
         kv=work.kv[segments, kinds, 0],

@@ -41,6 +41,8 @@ class Scenario:
         Number format of the model: bf16, fp16, fp8, int8, w4a16, fp4 or fp32.
     kv_dtype : str
         Number format of the KV cache; "auto": that of the activations.
+    engine : str
+        Serving engine whose host time counts in each step: vllm, sglang, trtllm; "none": the GPU's work alone.
     method : str
         Pruning method; two joined by "+" work together, such as ``asymvlm+snapkv``.
     keep : float, optional
@@ -65,6 +67,7 @@ class Scenario:
     tp_size: int = 1
     dtype: str = "bf16"
     kv_dtype: str = "auto"
+    engine: str = "none"
     method: str = "none"
     keep: float | None = None
     settings: Mapping[str, Any] = Field(default_factory=dict)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic.dataclasses import dataclass
 
+from asymsim.catalogue.efficiency import checked
 from asymsim.errors import InputError, UnknownNameError
 
 PEAK_DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4")
@@ -80,6 +81,8 @@ class Gpu:
         Rent of one GPU, US dollars an hour; none ships, for want of an honest source.
     sources : dict of str to str
         Where each number comes from, by the name of its field.
+    efficiency : dict of str to dict
+        Fitted numbers of operator times, by the names of ``catalogue.efficiency.SECTIONS``; each with its own source.
 
     Raises
     ------
@@ -105,10 +108,11 @@ class Gpu:
     tdp_w: _Quantity
     price_usd_per_hour: _Quantity | None = None
     sources: dict[str, str] = field(default_factory=dict, hash=False)
+    efficiency: Annotated[dict[str, dict[str, Any]], AfterValidator(checked)] = field(default_factory=dict, hash=False)
 
 
 _FIELDS = tuple(Gpu.__dataclass_fields__)
-_TEXT_FIELDS = ("name", "aliases", "vendor", "architecture", "link", "sources")
+_TEXT_FIELDS = ("name", "aliases", "vendor", "architecture", "link", "sources", "efficiency")
 NUMERIC_FIELDS = tuple(name for name in _FIELDS if name not in _TEXT_FIELDS)
 
 

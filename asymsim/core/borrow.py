@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from asymsim.core.jit import inlined
-from asymsim.core.layout import Array, ModelArrays, ScheduleArrays, Workspace
+from asymsim.core.layout import Array, GpuArrays, ModelArrays, ScheduleArrays, Workspace
 
 
 def borrow(array: Array) -> Array:
@@ -96,5 +96,36 @@ def borrow_workspace(work: Workspace) -> Workspace:
         borrow(work.totals),
         borrow(work.symbols),
         borrow(work.seconds),
+        borrow(work.sources),
         borrow(work.phase_flops),
+        borrow(work.memo),
+        borrow(work.memo_stamp),
+    )
+
+
+@inlined
+def borrow_gpu(gpu: GpuArrays) -> GpuArrays:
+    """A GPU's arrays, borrowed."""
+    return GpuArrays(
+        gpu.flops_per_s,
+        gpu.activation_flops_per_s,
+        gpu.vector_flops_per_s,
+        gpu.bandwidth_bytes_per_s,
+        gpu.link_bytes_per_s,
+        gpu.l2_bytes,
+        gpu.sm_count,
+        gpu.input_bytes,
+        gpu.weight_bytes,
+        gpu.host_s,
+        gpu.host_p05,
+        gpu.host_p95,
+        borrow(gpu.gemm),
+        borrow(gpu.context),
+        borrow(gpu.generation),
+        borrow(gpu.encoder),
+        borrow(gpu.memory),
+        borrow(gpu.all_reduce),
+        borrow(gpu.intervals),
+        borrow(gpu.sources),
+        gpu.stamp,
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from asymsim.core import layout
-from asymsim.core.borrow import borrow_model, borrow_schedule, borrow_workspace
+from asymsim.core.borrow import borrow_gpu, borrow_model, borrow_schedule, borrow_workspace
+from asymsim.core.efficiency import FITTED, HOST_TIME, MEASURED, TIME_CLASSES
 from asymsim.core.jit import kernel
-from asymsim.core.latency import row_seconds
+from asymsim.core.latency import MEMO, joint_interval, row_time
 from asymsim.core.layout import (
     ACTIVATION_BYTES,
     DECODE,
@@ -46,7 +47,18 @@ COUNTS = (
     "kv_cache_bytes",
     "activation_bytes",
 )
-TIMES = ("vision_s", "selection_s", "prefill_s", "decode_s")
+# Times to the end of a phase or over several, and the phases that make each up.
+SPANS = ("vision_s", "selection_s", "prefill_s", "decode_s", "ttft_s", "e2e_s")
+_IN_VISION = np.array([VISION, PROJECTOR])
+_IN_SELECTION = np.array([SELECTION])
+_IN_PREFILL = np.array([PREFILL])
+_IN_DECODE = np.array([DECODE, DECODE_SELECTION])
+_IN_TTFT = np.array([VISION, PROJECTOR, SELECTION, PREFILL])
+_IN_E2E = np.array([VISION, PROJECTOR, SELECTION, PREFILL, DECODE, DECODE_SELECTION])
+# Each with its 5 % quantile, median and 95 % quantile.
+TIMES = tuple(f"{span}{end}" for span in SPANS for end in ("_p05", "", "_p95"))
+# Entries of a workspace's memory of matrix times: for one scenario, and for a sweep of many.
+FEW, MANY = 1 << 6, 1 << 18
 
 
 @kernel
@@ -55,18 +67,24 @@ def evaluate_rows(
     owned_schedule: ScheduleArrays,
     loads: Array,
     precision: Precision,
-    gpu: GpuArrays,
+    owned_gpu: GpuArrays,
     owned_work: Workspace,
     counts: Array,
     times: Array,
 ) -> int:
     """Evaluate every row of ``loads`` (rows, 10; the fields of ``Load``) into ``counts`` and ``times``.
 
+    ``counts`` has a column for each of ``COUNTS``, ``times`` for each of ``TIMES``.
+
     Returns the number of operator rows of the last scenario, whose table is left in ``work``: the one
     compiled entry point serves a single estimate and a sweep alike.
     """
     model, schedule, work = borrow_model(owned_model), borrow_schedule(owned_schedule), borrow_workspace(owned_work)
-    seconds, phase_flops, rows = work.seconds, work.phase_flops, 0
+    gpu = borrow_gpu(owned_gpu)
+    seconds, sources, phase_flops, rows = work.seconds, work.sources, work.phase_flops, 0
+    if work.memo_stamp[0] != gpu.stamp:
+        work.memo_stamp[0] = gpu.stamp
+        work.memo["m"][:] = 0
     for index in range(len(loads)):
         given = loads[index]
         load = Load(given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9])
@@ -74,10 +92,19 @@ def evaluate_rows(
         work.totals[ACTIVATION_BYTES] = activation_bytes(model, schedule, load, precision, work)
         phase_flops[:] = 0
         seconds[:] = 0.0
+        sources[:] = MEASURED
         for operator in range(rows):
             row = work.operators[operator]
-            phase_flops[row["phase"]] += row["flops"]
-            seconds[row["phase"]] += row_seconds(row, gpu, precision.tp_size)
+            phase = row["phase"]
+            phase_flops[phase] += row["flops"]
+            low, middle, high, of, source = row_time(row, gpu, precision.tp_size, work.memo)
+            seconds[phase, of, 0] += low
+            seconds[phase, of, 1] += middle
+            seconds[phase, of, 2] += high
+            sources[phase] = min(sources[phase], source)
+        if gpu.host_s > 0.0:
+            add_host(seconds, sources, PREFILL, 1, gpu)
+            add_host(seconds, sources, DECODE, load.output_tokens - 1, gpu)
         counts[index, 0] = phase_flops[VISION]
         counts[index, 1] = phase_flops[PROJECTOR]
         counts[index, 2] = phase_flops[SELECTION] + phase_flops[DECODE_SELECTION]
@@ -88,15 +115,30 @@ def evaluate_rows(
         counts[index, 7] = work.totals[KV_FINAL_BYTES]
         counts[index, 8] = work.totals[KV_PAGED_BYTES]
         counts[index, 9] = work.totals[ACTIVATION_BYTES]
-        times[index, 0] = seconds[VISION] + seconds[PROJECTOR]
-        times[index, 1] = seconds[SELECTION]
-        times[index, 2] = seconds[PREFILL]
-        times[index, 3] = seconds[DECODE] + seconds[DECODE_SELECTION]
+        joint_interval(seconds, _IN_VISION, times[index, 0:3])
+        joint_interval(seconds, _IN_SELECTION, times[index, 3:6])
+        joint_interval(seconds, _IN_PREFILL, times[index, 6:9])
+        joint_interval(seconds, _IN_DECODE, times[index, 9:12])
+        joint_interval(seconds, _IN_TTFT, times[index, 12:15])
+        joint_interval(seconds, _IN_E2E, times[index, 15:18])
     return rows
 
 
-def workspace(model: ModelArrays, schedule: ScheduleArrays) -> Workspace:
-    """Arrays large enough for any scenario of this model and schedule."""
+@kernel
+def add_host(seconds: Array, sources: Array, phase: int, steps: int, gpu: GpuArrays) -> None:
+    """What the serving engine's host adds to each of a phase's steps."""
+    if steps > 0:
+        seconds[phase, HOST_TIME, 0] += steps * gpu.host_p05
+        seconds[phase, HOST_TIME, 1] += steps * gpu.host_s
+        seconds[phase, HOST_TIME, 2] += steps * gpu.host_p95
+        sources[phase] = min(sources[phase], FITTED)
+
+
+def workspace(model: ModelArrays, schedule: ScheduleArrays, memo_entries: int = FEW) -> Workspace:
+    """Arrays large enough for any scenario of this model and schedule.
+
+    ``memo_entries``, a power of two, is how many matrix times are kept for scenarios to come.
+    """
     tower = max(1, len(schedule.tower_starts) - 1)
     segments = len(schedule.lm_starts) - 1
     kinds = len(model.lm_kinds)
@@ -131,6 +173,9 @@ def workspace(model: ModelArrays, schedule: ScheduleArrays) -> Workspace:
         kv=np.zeros((segments, kinds, 2), np.int64),
         totals=np.zeros(TOTALS, np.int64),
         symbols=symbols,
-        seconds=np.zeros(len(layout.PHASES)),
+        seconds=np.zeros((len(layout.PHASES), TIME_CLASSES, 3)),
+        sources=np.zeros(len(layout.PHASES), np.int64),
         phase_flops=np.zeros(len(layout.PHASES), np.int64),
+        memo=np.zeros(memo_entries, MEMO),
+        memo_stamp=np.zeros(1, np.int64),
     )

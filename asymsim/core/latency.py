@@ -1,26 +1,56 @@
-"""Seconds of an operator row: a roofline with tile and wave quantisation.
+"""Seconds of an operator row, with a 90 % interval: fitted where the GPU was measured, else a roofline.
 
-The compute side of a matrix product counts whole output tiles in whole waves over the SMs, split
-along the inner dimension where tiles are too few to fill one wave; the memory side counts bytes once.
+Fitted times are those of ``gemm_time`` and its siblings. The roofline has tile and wave quantisation: a
+matrix product counts whole output tiles in whole waves over the SMs, split along the inner dimension where
+tiles are too few to fill one wave; the memory side counts bytes once.
 """
 
 from __future__ import annotations
 
 import math
 
-from asymsim.core.jit import kernel
+import numpy as np
+
+from asymsim.core.context_time import context_attention_seconds
+from asymsim.core.efficiency import (
+    ALL_REDUCE_TIME,
+    BANDS,
+    CAUSAL_SIZES,
+    CONTEXT_TIME,
+    ENCODER_SIZES,
+    ENCODER_TIME,
+    GEMM_TIME,
+    GENERATION_TIME,
+    GROUPED_TIME,
+    MEMORY_TIME,
+    ROOFLINE,
+    TIME_CLASSES,
+    TRANSFERRED,
+)
+from asymsim.core.encoder_time import encoder_attention_seconds
+from asymsim.core.gemm_time import gemm_seconds
+from asymsim.core.generation_time import generation_attention_seconds
+from asymsim.core.jit import inlined, kernel
 from asymsim.core.layout import (
     ALL_REDUCE,
+    ATTENTION,
     BY_COLUMNS,
     BY_HEADS,
     BY_INNER,
+    DECODE,
+    DECODE_SELECTION,
     ELEMENTWISE,
     GEMM,
+    PROJECTOR,
     REPLICATED,
     UNFUSED_ATTENTION,
+    VISION,
+    Array,
     GpuArrays,
     Record,
 )
+from asymsim.core.machine import Machine
+from asymsim.core.small_times import all_reduce_seconds, memory_seconds
 
 # The tile of cuBLAS' and CUTLASS' common large kernels (NVIDIA, "Matrix Multiplication Background User's
 # Guide", section 4: 128 x 128 and 256 x 128 tiles); a product of fewer rows takes a tile of 64.
@@ -28,6 +58,9 @@ TILE = 128.0
 SMALL_TILE = 64.0
 # Inner elements below which splitting the inner dimension further costs more than it gives.
 SPLIT_INNER = 256.0
+
+# Matrix times that were worked out before, found again by a hash of the shape.
+MEMO = np.dtype([(name, np.int64) for name in ("m", "n", "k", "groups")] + [("seconds", np.float64)], align=True)
 
 
 @kernel
@@ -43,38 +76,232 @@ def gemm_flops(m: float, n: float, k: float, groups: float, sm_count: float) -> 
     return 2.0 * waves * sm_count * tile_m * TILE * (k / split)
 
 
-@kernel
-def row_seconds(row: Record, gpu: GpuArrays, tp_size: int) -> float:
-    """Time of all executions of one operator row on each of ``tp_size`` GPUs at once."""
-    kind, count = row["kind"], float(row["count"])
-    if kind == ALL_REDUCE:
-        # A ring moves 2 (p - 1) / p of the message over each link.
-        return 2.0 * (tp_size - 1) / tp_size * row["write_bytes"] / gpu.link_bytes_per_s
+@inlined
+def moved_bytes(row: Record, tp_size: int) -> float:
+    """Bytes that all executions of a row move on each of ``tp_size`` GPUs."""
     share = 1.0 if row["split"] == REPLICATED else 1.0 / tp_size
     read, written, weights = float(row["read_bytes"]), float(row["write_bytes"]), float(row["weight_bytes"])
     if row["split"] == BY_COLUMNS:
         written *= share
     elif row["split"] == BY_INNER:
         read *= share
-    kv_bytes = float(row["kv_read_bytes"] + row["kv_write_bytes"])
     if row["split"] == BY_HEADS:
         read *= share
         written *= share
-        # KV heads are dealt out whole, and copied where there are fewer than GPUs.
-        kv_bytes *= math.ceil(row["kv_heads"] / tp_size) / row["kv_heads"]
-    moved = read + written + weights * share + kv_bytes
-    memory_s = moved / gpu.bandwidth_bytes_per_s
+    return read + written + weights * share + kv_bytes(row, tp_size)
+
+
+@inlined
+def kv_bytes(row: Record, tp_size: int) -> float:
+    """Cache bytes of all executions on each GPU: KV heads are dealt out whole, and copied where there are fewer."""
+    moved = float(row["kv_read_bytes"] + row["kv_write_bytes"])
+    if row["split"] == BY_HEADS:
+        moved *= math.ceil(row["kv_heads"] / tp_size) / row["kv_heads"]
+    return moved
+
+
+@inlined
+def roofline_seconds(row: Record, gpu: GpuArrays, tp_size: int, quantised: bool) -> float:
+    """The hardware's bound on all executions of a row, with whole tiles and waves where ``quantised``."""
+    kind, count = row["kind"], float(row["count"])
+    if kind == ALL_REDUCE:
+        # A ring moves 2 (p - 1) / p of the message over each link; switches that add up on the way half of it.
+        passes = 2.0 if quantised else 1.0
+        return passes * (tp_size - 1) / tp_size * row["write_bytes"] / gpu.link_bytes_per_s
+    memory_s = moved_bytes(row, tp_size) / gpu.bandwidth_bytes_per_s
     if kind == ELEMENTWISE:
         return max(memory_s, row["elementwise_flops"] / gpu.vector_flops_per_s)
-    if kind == GEMM:
-        m, n, k = float(row["m"]), float(row["n"]), float(row["k"])
-        if row["split"] == BY_COLUMNS:
-            n = math.ceil(n / tp_size)
-        elif row["split"] == BY_INNER:
-            k = math.ceil(k / tp_size)
-        flops = gemm_flops(m, n, k, float(row["groups"]), float(gpu.sm_count)) * count
+    peak = gpu.flops_per_s if row["weight_bytes"] > 0 else gpu.activation_flops_per_s
+    share = 1.0 if row["split"] == REPLICATED else 1.0 / tp_size
+    if kind == GEMM and quantised:
+        m, n, k = gemm_shape(row, tp_size)
+        flops = gemm_flops(m, n, k, float(row["groups"]), gpu.sm_count) * count
     elif kind == UNFUSED_ATTENTION:
         flops = row["torch_flops"] * share
     else:
         flops = row["flops"] * share
-    return max(memory_s, flops / gpu.flops_per_s)
+    return max(memory_s, flops / peak)
+
+
+@inlined
+def gemm_shape(row: Record, tp_size: int) -> tuple[float, float, float]:
+    """m, n and k of one execution on each GPU."""
+    m, n, k = float(row["m"]), float(row["n"]), float(row["k"])
+    if row["split"] == BY_COLUMNS:
+        n = float(math.ceil(n / tp_size))
+    elif row["split"] == BY_INNER:
+        k = float(math.ceil(k / tp_size))
+    return m, n, k
+
+
+@kernel
+def time_class(row: Record) -> int:
+    """The operator class of a row, whose numbers and whose error it has."""
+    kind = row["kind"]
+    if kind == ELEMENTWISE:
+        return MEMORY_TIME
+    if kind == ALL_REDUCE:
+        return ALL_REDUCE_TIME
+    if kind == GEMM:
+        return GEMM_TIME if row["groups"] == 1 else GROUPED_TIME
+    if kind == UNFUSED_ATTENTION:
+        return GROUPED_TIME
+    if row["phase"] == VISION or row["phase"] == PROJECTOR:
+        return ENCODER_TIME
+    if row["phase"] == DECODE or row["phase"] == DECODE_SELECTION:
+        return GENERATION_TIME
+    return CONTEXT_TIME
+
+
+@kernel
+def size_index(head_size: int, sizes: tuple[int, ...]) -> int:
+    """Index of the next larger head size, the last for all beyond."""
+    for index in range(len(sizes)):
+        if head_size <= sizes[index]:
+            return index
+    return len(sizes) - 1
+
+
+@inlined
+def attention_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int) -> tuple[float, bool]:
+    """Seconds of one execution of fused attention, and whether its head size was measured."""
+    machine = Machine(gpu.activation_flops_per_s, gpu.bandwidth_bytes_per_s, gpu.l2_bytes, gpu.sm_count)
+    queries, keys, size = float(row["m"]), float(row["n"]), row["k"]
+    sequences = row["groups"] / row["heads"]
+    heads, kv_heads = float(row["heads"]), float(row["kv_heads"])
+    if row["split"] == BY_HEADS and tp_size > 1:
+        heads, kv_heads = float(math.ceil(heads / tp_size)), float(math.ceil(kv_heads / tp_size))
+    # Integer division first: a mean of whole numbers must come out whole, or a tile too many is counted.
+    pairs = row["flops"] // (4 * row["k"] * row["count"])
+    met_keys = pairs / (float(row["groups"]) * row["m"])
+    read = row["kv_read_bytes"] / float(row["count"]) * kv_heads / row["kv_heads"]
+    if of == GENERATION_TIME:
+        index = size_index(size, CAUSAL_SIZES)
+        numbers = gpu.generation[0]
+        seconds = generation_attention_seconds(
+            sequences, keys, heads, kv_heads, float(size), read, index, 0.0, machine, numbers
+        )
+        return seconds, numbers["fitted_size"][index] > 0.0 and size == CAUSAL_SIZES[index]
+    if of == CONTEXT_TIME:
+        index = size_index(size, CAUSAL_SIZES)
+        prefill = gpu.context[0]
+        seconds = context_attention_seconds(
+            sequences, queries, keys, met_keys, heads, kv_heads, float(size), read, index, machine, prefill
+        )
+        return seconds, prefill["fitted_size"][index] > 0.0 and size == CAUSAL_SIZES[index]
+    index = size_index(size, ENCODER_SIZES)
+    encoder = gpu.encoder[0]
+    # Windows are sequences of their own.
+    windows = max(1.0, keys / max(1.0, met_keys))
+    seconds = encoder_attention_seconds(
+        sequences * windows, queries / windows, keys / windows, heads, float(size), index, machine, encoder
+    )
+    return seconds, encoder["fitted_size"][index] > 0.0 and size == ENCODER_SIZES[index]
+
+
+@inlined
+def product_seconds(
+    m: float, n: float, k: float, groups: float, weighted: bool, gpu: GpuArrays, memo: Array
+) -> float:
+    """Seconds of a matrix product, looked up where the same shape came before."""
+    sign = 1 if weighted else -1
+    key = ((int(m) * 1_000_003 + int(n)) * 1_000_003 + int(k)) * 1_000_003 + sign * int(groups)
+    known = memo[(key ^ (key >> 21)) & (len(memo) - 1)]
+    if known["m"] == m and known["n"] == n and known["k"] == k and known["groups"] == sign * groups:
+        return known["seconds"]
+    peak = gpu.flops_per_s if weighted else gpu.activation_flops_per_s
+    machine = Machine(peak, gpu.bandwidth_bytes_per_s, gpu.l2_bytes, gpu.sm_count)
+    if weighted:
+        seconds = gemm_seconds(m, n, k, groups, gpu.input_bytes, gpu.weight_bytes, machine, gpu.gemm[0])
+    else:
+        seconds = gemm_seconds(m, n, k, groups, 2.0, 2.0, machine, gpu.gemm[1])
+    known["m"], known["n"], known["k"], known["groups"] = int(m), int(n), int(k), sign * int(groups)
+    known["seconds"] = seconds
+    return seconds
+
+
+@inlined
+def execution_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int, memo: Array) -> tuple[float, bool]:
+    """Fitted seconds of one execution of a row, and whether its numbers were fitted on such rows."""
+    count = float(row["count"])
+    if of == ALL_REDUCE_TIME:
+        return all_reduce_seconds(row["write_bytes"] / count, float(tp_size), gpu.link_bytes_per_s, gpu.all_reduce[0]), True
+    if of == MEMORY_TIME:
+        kernels = float(row["groups"])
+        moved = moved_bytes(row, tp_size) / count / kernels
+        return kernels * memory_seconds(moved, gpu.bandwidth_bytes_per_s, gpu.memory[0]), True
+    if row["kind"] == ATTENTION:
+        return attention_seconds(row, gpu, tp_size, of)
+    m, n, k = gemm_shape(row, tp_size)
+    groups = float(row["groups"])
+    if row["kind"] == GEMM:
+        return product_seconds(m, n, k, groups, row["weight_bytes"] > 0, gpu, memo), of == GEMM_TIME
+    # Stored attention weights: two batched products, and the softmax between them reads and writes the weights.
+    groups = float(math.ceil(groups / tp_size))
+    softmax = memory_seconds(4.0 * m * n * groups, gpu.bandwidth_bytes_per_s, gpu.memory[0])
+    products = product_seconds(m, n, k, groups, False, gpu, memo) + product_seconds(m, k, n, groups, False, gpu, memo)
+    return products + softmax, False
+
+
+@inlined
+def row_time(row: Record, gpu: GpuArrays, tp_size: int, memo: Array) -> tuple[float, float, float, int, int]:
+    """Time of all executions of one operator row on each of ``tp_size`` GPUs at once.
+
+    Returns
+    -------
+    tuple
+        Seconds at 5 %, at the median and at 95 %, nan at both ends of a roofline; the operator class; where
+        the time comes from.
+    """
+    of = time_class(row)
+    source = gpu.sources[of]
+    if source == ROOFLINE:
+        return math.nan, roofline_seconds(row, gpu, tp_size, True), math.nan, of, source
+    count = float(row["count"])
+    each_s, known = execution_seconds(row, gpu, tp_size, of, memo)
+    if not known:
+        source = min(source, TRANSFERRED)
+    quantiles = gpu.intervals[of] if known else gpu.intervals[TIME_CLASSES + of]
+    edges, band = quantiles["band_edges_s"], 0
+    while band < BANDS - 1 and each_s >= edges[band + 1]:
+        band += 1
+    floor_s = roofline_seconds(row, gpu, tp_size, False)
+    seconds = max(each_s * count, floor_s)
+    low = max(seconds * min(1.0, quantiles["ratio_p05"][band]), floor_s)
+    return low, seconds, seconds * max(1.0, quantiles["ratio_p95"][band]), of, source
+
+
+@kernel
+def row_seconds(row: Record, gpu: GpuArrays, tp_size: int) -> float:
+    """Median time of all executions of one operator row on each of ``tp_size`` GPUs at once."""
+    return row_time(row, gpu, tp_size, np.zeros(1, MEMO))[1]
+
+
+@kernel
+def joint_interval(seconds: Array, phases: Array, into: Array) -> None:
+    """Time of several phases together: errors within an operator class add up, those of two classes do not.
+
+    A class errs alike wherever it occurs, so its quantiles are added; classes err independently, so their
+    distances from the median are joined as root of the sum of squares.
+
+    Parameters
+    ----------
+    seconds : array, shape (phases, classes, 3)
+    phases : array of int64, shape (number,)
+        Which of them to join.
+    into : array, shape (3,)
+        5 %, median, 95 %.
+    """
+    below = above = median = 0.0
+    for of in range(seconds.shape[1]):
+        low = middle = high = 0.0
+        for phase in phases:
+            low += seconds[phase, of, 0]
+            middle += seconds[phase, of, 1]
+            high += seconds[phase, of, 2]
+        median += middle
+        below += (middle - low) * (middle - low)
+        above += (high - middle) * (high - middle)
+    into[0] = median - math.sqrt(below)
+    into[1] = median
+    into[2] = median + math.sqrt(above)

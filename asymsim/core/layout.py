@@ -11,17 +11,17 @@ Array = np.ndarray[Any, Any]
 Record = Any
 
 
-def _codes(count: int) -> tuple[int, ...]:
+def codes(count: int) -> tuple[int, ...]:
     """0, 1, ... as NumPy integers: numba would compile a function anew for each Python integer it is called with."""
     return tuple(np.int64(code) for code in range(count))  # type: ignore[misc]
 
 
 # What an operator is; decides how its time is computed.
-GEMM, ATTENTION, UNFUSED_ATTENTION, ELEMENTWISE, ALL_REDUCE = _codes(5)
+GEMM, ATTENTION, UNFUSED_ATTENTION, ELEMENTWISE, ALL_REDUCE = codes(5)
 KINDS = ("gemm", "attention", "unfused_attention", "elementwise", "all_reduce")
 
 # When it runs; SELECTION is part of time to first token, DECODE_SELECTION recurs with each token.
-VISION, PROJECTOR, SELECTION, PREFILL, DECODE, DECODE_SELECTION = _codes(6)
+VISION, PROJECTOR, SELECTION, PREFILL, DECODE, DECODE_SELECTION = codes(6)
 PHASES = ("vision_tower", "projector", "selection", "prefill", "decode", "decode_selection")
 
 # Operator names.
@@ -44,7 +44,7 @@ PHASES = ("vision_tower", "projector", "selection", "prefill", "decode", "decode
     EMBED,
     HEAD,
     SELECT,
-) = _codes(18)
+) = codes(18)
 NAMES = (
     "patch_embedding",
     "qkv_projection",
@@ -67,9 +67,9 @@ NAMES = (
 )
 
 # How tensor parallelism divides an operator: not at all, by output columns, by inner dimension or heads.
-REPLICATED, BY_COLUMNS, BY_INNER, BY_HEADS = _codes(4)
+REPLICATED, BY_COLUMNS, BY_INNER, BY_HEADS = codes(4)
 
-CAUSAL, PREFIX, IMAGE_BIDIRECTIONAL, BIDIRECTIONAL = _codes(4)
+CAUSAL, PREFIX, IMAGE_BIDIRECTIONAL, BIDIRECTIONAL = codes(4)
 MASKS = ("causal", "prefix", "image_bidirectional", "bidirectional")
 
 LAYER = np.dtype(
@@ -98,6 +98,7 @@ LAYER = np.dtype(
 
 # One executed operator. FLOPs and bytes are totals over `count` executions, the whole batch and all GPUs;
 # m x n x k is the shape of one execution (`groups` of them side by side), undivided by tensor parallelism.
+# Attention has a group a sequence and head; element-wise work one a kernel that is launched.
 OPERATOR = np.dtype(
     [
         (name, np.int64)
@@ -112,6 +113,7 @@ OPERATOR = np.dtype(
             "n",
             "k",
             "groups",
+            "heads",
             "kv_heads",
             "split",
             "flops",
@@ -158,13 +160,41 @@ class Precision(NamedTuple):
 
 
 class GpuArrays(NamedTuple):
-    """A ``Gpu`` at one number format: rates of one device and its link."""
+    """A ``Gpu`` at one number format: rates of one device and its link, and what its times are fitted with.
+
+    Attributes
+    ----------
+    flops_per_s : peak of products with a weight.
+    activation_flops_per_s : peak of products of activations, attention among them.
+    input_bytes, weight_bytes : one element of either operand of a product with a weight, as it is multiplied.
+    host_s, host_p05, host_p95 : what the host adds to a step, and its interval.
+    gemm : two records: products with a weight, products of activations.
+    intervals : a record for each operator class, and again for what the class's own numbers were not fitted on.
+    sources : by operator class, codes of ``efficiency.SOURCES``.
+    stamp : tells two sets of these apart.
+    """
 
     flops_per_s: float
+    activation_flops_per_s: float
     vector_flops_per_s: float
     bandwidth_bytes_per_s: float
     link_bytes_per_s: float
-    sm_count: int
+    l2_bytes: float
+    sm_count: float
+    input_bytes: float
+    weight_bytes: float
+    host_s: float
+    host_p05: float
+    host_p95: float
+    gemm: Array
+    context: Array
+    generation: Array
+    encoder: Array
+    memory: Array
+    all_reduce: Array
+    intervals: Array
+    sources: Array
+    stamp: int
 
 
 class ScheduleArrays(NamedTuple):
@@ -205,11 +235,11 @@ class Load(NamedTuple):
 
 
 # Where a rule or a selection operator stands.
-ENCODER, ENCODER_MLP, ENCODER_END, LM, KV, DECODING = _codes(6)
+ENCODER, ENCODER_MLP, ENCODER_END, LM, KV, DECODING = codes(6)
 STAGES = ("encoder", "encoder_mlp", "encoder_end", "lm", "kv", "decode")
-VISUAL, TEXT = _codes(2)
-ORIGINAL, PRESENT = _codes(2)
-FLOOR, NEAREST, CEIL = _codes(3)
+VISUAL, TEXT = codes(2)
+ORIGINAL, PRESENT = codes(2)
+FLOOR, NEAREST, CEIL = codes(3)
 
 # One pruning step: kept = round(num / den * of) + plus, within [at_least, present]; see Schedule.Step.
 STEP = np.dtype(
@@ -286,7 +316,7 @@ SYMBOLS = (
     S_TOWER_HEAD_SIZE,
     S_TOWER_TOKENS,
     S_SEQUENCES,
-) = _codes(len(SYMBOLS))
+) = codes(len(SYMBOLS))
 FACTORS = 4
 
 # A selection operator: rows x columns x inner, `times` of them; each a product of up to FACTORS factors.
@@ -299,7 +329,7 @@ OPERATION = np.dtype(
 
 
 # Kinds of selection operators; a projection multiplies by a weight that the whole batch shares.
-PROJECTION_RULE, GEMM_RULE, ATTENTION_RULE, ELEMENTWISE_RULE = _codes(4)
+PROJECTION_RULE, GEMM_RULE, ATTENTION_RULE, ELEMENTWISE_RULE = codes(4)
 RULE_KINDS = ("projection", "gemm", "attention", "elementwise")
 
 # No cache grows past this, so it stands for "unlimited".
@@ -313,14 +343,16 @@ UNLIMITED = 2**62
     FIRST_STEP_FLOPS,
     FIRST_STEP_TORCH_FLOPS,
     ACTIVATION_BYTES,
-) = _codes(6)
+) = codes(6)
 TOTALS = 6
 
 
 class Workspace(NamedTuple):
     """Arrays that one evaluation fills; allocated once and used for every row of a sweep.
 
-    ``kv`` (segments, kinds, 2): mean entries a KV head holds after prefill and at the end.
+    ``kv`` (segments, kinds, 2): mean entries a KV head holds after prefill and at the end. ``seconds``
+    (phases, classes, 3): 5 %, median and 95 % of the time; ``sources`` (phases): the least certain one.
+    ``memo``: matrix times already worked out for the GPU of ``memo_stamp``.
     """
 
     operators: Array
@@ -331,4 +363,7 @@ class Workspace(NamedTuple):
     totals: Array
     symbols: Array
     seconds: Array
+    sources: Array
     phase_flops: Array
+    memo: Array
+    memo_stamp: Array

@@ -145,6 +145,7 @@ def put_projector(
         put(rows, at, RESAMPLE, ATTENTION, PROJECTOR, 0, 1, 1, tokens // max(1, sequences), keys, size)
         row = rows[at]
         row["groups"] = sequences * heads
+        row["heads"] = heads
         row["kv_heads"] = heads
         row["split"] = BY_HEADS
         row["flops"] = 4 * tokens * keys * heads * size
@@ -346,6 +347,7 @@ def put_decode_attention(
     put(work.operators, at, ATTEND, ATTENTION, DECODE, start, layers, count, 1, mean_keys, size)
     row = work.operators[at]
     row["groups"] = batch * kind["heads"]
+    row["heads"] = kind["heads"]
     row["kv_heads"] = kv_heads
     row["split"] = BY_HEADS
     row["flops"] = attended * flops

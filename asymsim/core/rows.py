@@ -60,6 +60,7 @@ def put(
     row["n"] = n
     row["k"] = k
     row["groups"] = 1
+    row["heads"] = 1
     row["kv_heads"] = 1
     row["split"] = REPLICATED
     row["flops"] = 0
@@ -128,12 +129,14 @@ def put_elementwise(
     read_bytes: int,
     write_bytes: int,
     flops: int,
+    kernels: int = 1,
 ) -> int:
-    """Memory-bound work without matrix products, ``count`` times."""
+    """Memory-bound work without matrix products, ``count`` times, in ``kernels`` launches each time."""
     if count == 0 or read_bytes + write_bytes == 0:
         return at
     put(rows, at, name, ELEMENTWISE, phase, layer, layers, count, 0, 0, 0)
     row = rows[at]
+    row["groups"] = kernels
     row["elementwise_flops"] = flops * count
     row["read_bytes"] = read_bytes * count
     row["write_bytes"] = write_bytes * count
@@ -238,8 +241,10 @@ def put_dense(
     write = tokens * ((norms + 2) * hidden + rotated) + mlp_tokens * width
     flops = tokens * ((NORM_FLOPS * norms + 2) * hidden + ROPE_FLOPS * rotated) + mlp_tokens * width * ACTIVATION_FLOPS
     bits = precision.activation_bits
+    # Engines fuse a residual addition into the norm after it.
+    kernels = norms + 1 + (1 if rotated > 0 else 0)
     at = put_elementwise(
-        rows, at, ELEMENTWISE_LAYER, phase, layer, layers, count, read * bits // 8, write * bits // 8, flops
+        rows, at, ELEMENTWISE_LAYER, phase, layer, layers, count, read * bits // 8, write * bits // 8, flops, kernels
     )
     if precision.tp_size > 1 and tokens > 0 and count > 0:
         put(rows, at, REDUCE, ALL_REDUCE, phase, layer, layers, 2 * count, tokens, hidden, 0)
@@ -287,6 +292,7 @@ def put_attention(
     row = rows[at]
     heads, size, bits = kind["heads"], kind["head_size"], precision.activation_bits
     row["groups"] = sequences * heads
+    row["heads"] = heads
     row["kv_heads"] = kind["kv_heads"]
     row["split"] = BY_HEADS
     row["flops"] = 4 * pairs * heads * size * layers

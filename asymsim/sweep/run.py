@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.core.estimate import COUNTS, TIMES, evaluate_rows, workspace
-from asymsim.core.layout import Array, Load
+from asymsim.core.estimate import COUNTS, FEW, MANY, TIMES, evaluate_rows, workspace
+from asymsim.core.layout import Array, Load, Workspace
 from asymsim.errors import InputError, UnknownNameError
 from asymsim.estimation import Setting, check_countable, load_of, setting
 from asymsim.memory import USABLE_SHARE, WORKSPACE_BYTES, kv_share, weights_bytes
@@ -21,7 +21,8 @@ COLUMNS = {
     "output_tokens": (1, LARGEST_TOKENS),
     "batch_size": (1, LARGEST_BATCH),
 }
-DERIVED = ("peak_bytes", "max_batch_size", "ttft_s", "tpot_s", "e2e_s")
+ENDS = ("_p05", "", "_p95")
+DERIVED = ("peak_bytes", "max_batch_size", *(f"tpot_s{end}" for end in ENDS))
 FIGURES = (*COUNTS, *TIMES, *DERIVED)
 # Large enough to hide the cost of a call, small enough to stay in the cache.
 BLOCK_ROWS = 1 << 14
@@ -44,7 +45,8 @@ def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[s
     -------
     dict of str to numpy.ndarray, shape (rows,)
         FLOPs and bytes as int64 for the whole batch (``peak_bytes`` and ``activation_bytes`` on each
-        GPU), times in seconds as float64. Where the budget adapts to the sample, expectations as
+        GPU), times in seconds as float64, with the ends of their 90 % intervals (nan where the GPU was not
+        measured, nor a relative). Where the budget adapts to the sample, expectations as
         float64, but for ``max_batch_size``, which holds for the schedule that needs most. Counting is
         ``exact``.
 
@@ -71,6 +73,7 @@ def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[s
     _check_largest(bound, one, values)
     result: dict[str, Array] = {name: np.empty(rows, _type(name, bound)) for name in figures}
     counts, times = np.empty((BLOCK_ROWS, len(COUNTS)), np.int64), np.empty((BLOCK_ROWS, len(TIMES)))
+    spaces = [workspace(bound.model_arrays, schedule, MANY if rows > 1 else FEW) for _, schedule in bound.schedules]
     defaults = one.load()
     for start in range(0, rows, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, rows)
@@ -78,7 +81,7 @@ def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[s
         for name, each in values.items():
             loads[:, _FIELD[name]] = each if len(each) == 1 else each[start:stop]
         _set_visual(one, loads)
-        block = _block(bound, loads, counts[: stop - start], times[: stop - start])
+        block = _block(bound, loads, spaces, counts[: stop - start], times[: stop - start])
         for name in figures:
             result[name][start:stop] = block[name]
     return result
@@ -135,20 +138,20 @@ def _type(name: str, bound: Setting) -> type:
     return np.int64 if name == "max_batch_size" or (whole and len(bound.schedules) == 1) else np.float64
 
 
-def _block(bound: Setting, loads: Array, counts: Array, times: Array) -> dict[str, Array]:
+def _block(bound: Setting, loads: Array, spaces: Sequence[Workspace], counts: Array, times: Array) -> dict[str, Array]:
     """All figures of a block; expectations over the schedules where there are several."""
     total_counts: Array | float = 0.0
     total_times: Array | float = 0.0
     share_kv = kv_share(bound.model, bound.precision.tp_size)
     worst = np.zeros(len(loads))
-    for share, schedule in bound.schedules:
+    for (share, schedule), space in zip(bound.schedules, spaces, strict=True):
         evaluate_rows(
             bound.model_arrays,
             schedule,
             loads,
             bound.precision,
             bound.gpu_arrays,
-            workspace(bound.model_arrays, schedule),
+            space,
             counts,
             times,
         )
@@ -167,8 +170,7 @@ def _block(bound: Setting, loads: Array, counts: Array, times: Array) -> dict[st
     kv_bytes = np.rint(block["kv_cache_bytes"] * share_kv).astype(np.int64)
     block["peak_bytes"] = fixed + kv_bytes + np.rint(block["activation_bytes"]).astype(np.int64)
     block["max_batch_size"] = np.maximum(0, usable // (worst / batch))
-    block["ttft_s"] = block["vision_s"] + block["selection_s"] + block["prefill_s"]
     steps = loads[:, _FIELD["output_tokens"]] - 1
-    block["tpot_s"] = np.where(steps > 0, block["decode_s"] / np.maximum(1, steps), np.nan)
-    block["e2e_s"] = block["ttft_s"] + block["decode_s"]
+    for end in ENDS:
+        block[f"tpot_s{end}"] = np.where(steps > 0, block[f"decode_s{end}"] / np.maximum(1, steps), np.nan)
     return block
