@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
-import numpy as np
-
 from asymsim.catalogue.dtype import Dtype
 from asymsim.catalogue.efficiency import SECTIONS, Fitted, lenders, record, transferred_interval
 from asymsim.catalogue.engine import Engine
@@ -29,7 +25,6 @@ SECTION_OF = {
 # Formats that products were measured in. The others take the numbers of the nearest, as borrowed ones.
 GEMM_SECTION = {"bf16": "gemm_bf16", "fp16": "gemm_bf16", "fp8": "gemm_fp8", "int8": "gemm_fp8", "fp4": "gemm_fp8"}
 MEASURED_FORMATS = ("bf16", "fp16", "fp8")
-_stamps = itertools.count(1)
 
 
 def gpu_arrays(device: Gpu, dtype: Dtype, engine: Engine | None = None) -> GpuArrays:
@@ -47,29 +42,20 @@ def gpu_arrays(device: Gpu, dtype: Dtype, engine: Engine | None = None) -> GpuAr
     # Products of activations stay in 16 bits, as Dtype says.
     activations = dtype.peak if dtype.activation_bits > 16 else "bf16" if "bf16" in peaks else "fp16"
     operand_bytes = min(dtype.weight_bits, dtype.activation_bits) / 8
-    arrays = GpuArrays(
-        flops_per_s=peaks[dtype.peak],
+    arrays = codes.unfitted(
+        peaks[dtype.peak],
+        peaks["fp32"],
+        device.bandwidth_bytes_per_s,
+        device.link_bytes_per_s,
+        device.sm_count,
+        float(device.l2_bytes),
+    )._replace(
         activation_flops_per_s=peaks[activations],
-        vector_flops_per_s=peaks["fp32"],
-        bandwidth_bytes_per_s=device.bandwidth_bytes_per_s,
-        link_bytes_per_s=device.link_bytes_per_s,
-        l2_bytes=float(device.l2_bytes),
-        sm_count=float(device.sm_count),
         input_bytes=2.0 if dtype.name == "w4a16" else operand_bytes,
         weight_bytes=operand_bytes,
-        host_s=engine.host_s if engine else 0.0,
-        host_p05=engine.host_p05_s if engine else 0.0,
-        host_p95=engine.host_p95_s if engine else 0.0,
-        gemm=np.zeros(2, SECTIONS["gemm_bf16"]),
-        context=np.zeros(1, SECTIONS["context_attention"]),
-        generation=np.zeros(1, SECTIONS["generation_attention"]),
-        encoder=np.zeros(1, SECTIONS["encoder_attention"]),
-        memory=np.zeros(1, SECTIONS["memory_bound"]),
-        all_reduce=np.zeros(1, SECTIONS["all_reduce"]),
-        intervals=np.zeros(2 * codes.TIME_CLASSES, codes.INTERVAL),
-        sources=np.full(codes.TIME_CLASSES, codes.ROOFLINE),
-        stamp=next(_stamps),
     )
+    if engine is not None:
+        arrays = arrays._replace(host_s=engine.host_s, host_p05=engine.host_p05_s, host_p95=engine.host_p95_s)
     if dtype.peak in GEMM_SECTION:
         _fill(arrays, device, dtype)
     return arrays
