@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from asymsim.catalogue.dtype import Dtype
 from asymsim.catalogue.efficiency import SECTIONS, Fitted, lenders, record, transferred_interval
 from asymsim.catalogue.engine import Engine
@@ -82,6 +84,19 @@ def _fill(arrays: GpuArrays, device: Gpu, dtype: Dtype) -> None:
         if arrays.sources[codes.GROUPED_TIME] == codes.ROOFLINE:
             arrays.sources[codes.GROUPED_TIME] = codes.TRANSFERRED
             arrays.intervals[codes.GROUPED_TIME] = transferred_interval("grouped_gemm")[0]
+
+
+def correlation(device: Gpu, dtype: Dtype) -> Array:
+    """How far errors of one weight or head group at two token counts go together, by operator class.
+
+    0 where it is not known, which keeps intervals wide.
+    """
+    made = np.zeros(codes.TIME_CLASSES)
+    sections = {codes.GEMM_TIME: GEMM_SECTION.get(dtype.peak, ""), **SECTION_OF}
+    for of, name in sections.items():
+        found = _found(device, name)
+        made[of] = found.section.get("site_correlation", 0.0) if found else 0.0
+    return made
 
 
 def _found(device: Gpu, name: str) -> Fitted | None:
