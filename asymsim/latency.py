@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from asymsim.catalogue.dtype import Dtype
-from asymsim.catalogue.efficiency import SECTIONS, Fitted, lenders, record, transferred_interval
+from asymsim.catalogue.efficiency import Fitted, lenders, record, transferred_interval
 from asymsim.catalogue.engine import Engine
 from asymsim.catalogue.gpu import Gpu, gpu
 from asymsim.core import efficiency as codes
