@@ -108,8 +108,25 @@ def test_dart_compares_with_eight_pivots() -> None:
 @pytest.mark.parametrize("merges", [1, 8])
 def test_tome_compares_halves_in_every_block(merges: int) -> None:
     result = with_method("tome", r=merges)
-    flops = sum(2 * BATCH * 2 * (576 - block * merges) ** 2 // 4 * 16 for block in range(24))
-    assert sum(row["flops"] for row in result.selection) == pytest.approx(flops, rel=1e-12)
+    present = [576 - block * merges for block in range(24)]
+    flops = sum(2 * BATCH * 2 * ((n + 1) // 2) * (n // 2) * 16 for n in present)
+    assert sum(row["flops"] for row in result.selection) == flops
+
+
+@pytest.mark.parametrize("settings", [{"r": 0}, {"keep": 1.0}])
+def test_tome_costs_nothing_where_nothing_is_merged(settings: dict[str, float]) -> None:
+    assert with_method("tome", **settings).selection == []  # type: ignore[arg-type]
+
+
+def test_tome_stops_matching_when_one_token_is_left() -> None:
+    """576 tokens are halved ten times: 576, 288, 144, 72, 36, 18, 9, 5, 3, 2, 1."""
+    products = [row for row in with_method("tome", r=10_000).selection if row["kind"] == "gemm"]
+    assert [(row["layer"], row["m"], row["n"]) for row in products][-4:] == [(6, 5, 4), (7, 3, 2), (8, 2, 1), (9, 1, 1)]
+
+
+def test_folder_folds_no_further_than_one_token() -> None:
+    assert with_method("folder", keep=0.0).visual == [2] * 32
+    assert not [row for row in with_method("folder", keep=1.0).selection if row["kind"] == "gemm"]
 
 
 def test_holov_compares_within_sixteen_crops() -> None:

@@ -168,9 +168,15 @@ TWINS: dict[str, tuple[Twin, ...]] = {
             reference={"plus": True},
         ),
     ),
-    # Patches are compared at even and odd places: n^2/4 pairs, which is exact where n is even in every block.
-    "tome": _everywhere(*_same({"r": 4}, {"r": 6}, {"keep": 0.5})),
-    "folder": _everywhere(*_same({"keep": 0.34}, {"keep": 0.75, "blocks_from_end": 1})),
+    # From odd counts on, and where nothing is left to merge.
+    "tome": (
+        *_everywhere(*_same({"r": 4}, {"r": 6}, {"keep": 0.5}, {"r": 1}, {"r": 0}, {"r": 99}, {"keep": 1.0})),
+        *_same({"r": 4}, {"r": 3}, {"keep": 0.1}, vlm="crops"),
+    ),
+    "folder": (
+        *_everywhere(*_same(*({"keep": keep} for keep in (0.34, 0.1, 0.0, 1.0)), {"keep": 0.75, "blocks_from_end": 1})),
+        *_same({"keep": 0.34}, vlm="crops"),
+    ),
     # e is set, since the schedule has one mean value; it rounds once where the method rounds at each pruning, with the
     # same result for these (test_bounds has others).
     "flowcut": (

@@ -28,20 +28,6 @@ def test_flashvlm_counts_every_comparison_on_all_tokens(vlm: str) -> None:
     assert counted < declared
 
 
-def test_folder_counts_folds_on_an_eighth_and_less_as_one_on_a_quarter() -> None:
-    """A quarter of a fold's work for each halving before it, as far as the head size of 16 divides."""
-    counted, declared = selection_flops("folder", Twin({"keep": 0.1}, {"keep": 0.1}))
-    assert counted == sum(2 * (n // 2) ** 2 * 16 for n in (64, 32, 16, 8))
-    assert declared == sum(2 * (n // 2) ** 2 * 16 for n in (64, 32, 32, 32))
-
-
-def test_odd_counts_compare_a_quarter_pair_less() -> None:
-    """(n - 1)/2 x (n + 1)/2 pairs against the n^2/4 of the cost file: off by size/2 FLOPs a block, or 2 x 16/4."""
-    counted, declared = selection_flops("tome", Twin({"r": 1}, {"r": 1}))
-    odd_blocks = 4
-    assert declared - counted == odd_blocks * 2 * 16 // 4
-
-
 @pytest.mark.parametrize("vlm", ["cls", "no_cls", "crops"])
 @pytest.mark.parametrize("entropy", [0.3, 0.6, 0.9, 1.0])
 def test_flowcut_counts_between_differ_by_one_at_most(vlm: str, entropy: float) -> None:
