@@ -134,6 +134,13 @@ def test_holov_compares_within_sixteen_crops() -> None:
     assert sum(row["flops"] for row in result.selection) == 2 * BATCH * 16 * (N // 16) ** 2 * HIDDEN
 
 
+@pytest.mark.parametrize("crops", [1, 5, 7, 16, 5000])
+def test_holov_charges_all_crops_as_the_largest(crops: int) -> None:
+    largest = -(-N // crops)
+    result = with_method("holov", crops=crops)
+    assert sum(row["flops"] for row in result.selection) == 2 * BATCH * crops * largest**2 * HIDDEN
+
+
 def test_flashvlm_projects_everything_besides() -> None:
     result = with_method("flashvlm", important_share=1.0)
     projections = 2 * BATCH * N * (64 * 96 + 96 * 64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from oracles.run_schedule import run
-from oracles.twins import Twin, both
+from oracles.twins import Twin, both, vlm_named
 
 
 def selection_flops(name: str, twin: Twin) -> tuple[int, int]:
@@ -26,6 +26,15 @@ def test_flashvlm_counts_every_comparison_on_all_tokens(vlm: str) -> None:
     # 56 residual tokens lose 8 at a time until 8 are left: n/2 x n/2 x 64 each time.
     assert counted == products + sum(2 * (n // 2) ** 2 * 64 for n in range(56, 8, -8))
     assert counted < declared
+
+
+@pytest.mark.parametrize("crops", [5, 7, 60, 64, 100])
+@pytest.mark.parametrize("vlm", ["cls", "crops"])
+def test_holov_charges_every_crop_as_the_largest(crops: int, vlm: str) -> None:
+    settings = {"keep": 0.25, "crops": crops}
+    counted, declared = selection_flops("holov", Twin(settings, settings, vlm=vlm))
+    tokens = 48 if vlm == "crops" else 64
+    assert counted <= declared == 2 * crops * (-(-tokens // crops)) ** 2 * vlm_named(vlm).shape.hidden
 
 
 @pytest.mark.parametrize("vlm", ["cls", "no_cls", "crops"])
