@@ -40,6 +40,19 @@ def similarity(
     return Operation(kind="gemm", stage=stage, layer=layer, rows=rows, columns=columns, inner=inner, times=times)
 
 
+def nearest_in_sequence(rows: str, columns: str, inner: str = "tower_hidden") -> tuple[Operation, ...]:
+    """At the encoder's end: for each of ``rows`` the most similar of ``columns``, among those of its own sequence.
+
+    The counts are those of the whole prompt. Their even share a sequence is rounded up, so where the sequences
+    (crops, images) keep unequal numbers each is charged as the largest.
+    """
+    rows, columns = f"{rows}/sequences", f"{columns}/sequences"
+    return (
+        similarity("encoder_end", rows=rows, columns=columns, inner=inner, times="sequences"),
+        reduce("encoder_end", rows=rows, columns=columns, times="sequences"),
+    )
+
+
 def reduce(stage: Place, layer: int = -1, *, rows: str, columns: str, times: str = "1", flops: int = 1) -> Operation:
     """Read a matrix once and leave a vector: a maximum, sum or mean, after ``flops`` operations on each element."""
     return Operation(
