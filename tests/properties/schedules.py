@@ -71,11 +71,11 @@ def evictions(draw: st.DrawFn) -> TextEviction:
 
 DIMENSIONS = st.lists(
     st.sampled_from(
-        ["2", "visual", "kept", "dropped", "merged", "text", "tokens", "remaining", "kv", "heads", "hidden"]
+        "2 sequences visual kept dropped merged text tokens remaining kv heads hidden".split()  # noqa: SIM905
     ),
     min_size=1,
     max_size=2,
-).map("*".join)
+).flatmap(lambda words: st.sampled_from(["*", "/", "//"]).map(lambda sign: sign.join(words)))
 
 
 @st.composite
