@@ -172,7 +172,7 @@ def test_records_are_predicted_one_by_one(tmp_path: Path) -> None:
     assert rows[3]["predicted_s"] > rows[2]["predicted_s"]
     for row in rows:
         assert row["error"] == pytest.approx(row["predicted_s"] / 2e-3 - 1)
-    assert [row["source"] for row in rows] == ["fitted", "fitted", "fitted", "fitted"]
+    assert [row["source"] for row in rows] == ["fitted", "fitted", "fitted", "transferred"]
 
 
 def test_errors_are_summed_up_by_class() -> None:
