@@ -49,7 +49,8 @@ def _at_least(field: str, value: int, lowest: int) -> None:
 class Recycle:
     """Tokens made of the dropped ones and added to the kept: (floor(share D) + plus) // divisor + extra.
 
-    ``D`` is the number dropped; nothing is made where nothing is dropped, and never more than ``D``.
+    ``D`` is the number dropped; nothing is made where nothing is dropped, and never more than ``D``. The pool that
+    a method clusters is floor(share D) + plus of the dropped tokens, at most ``D``.
     """
 
     share: Fraction = Fraction(0)
@@ -118,11 +119,11 @@ class Operation:
         run in every layer, or in ``layer`` alone where that is not negative.
     rows, columns, inner, times : str
         Products such as ``"visual*heads"`` or ``"4*kept"`` of whole numbers and quantities:
-        original, visual (before this place's steps), kept (after them), dropped, merged, text,
-        tokens (visual + text), remaining (kept + merged + text), kv (cached entries), hidden, heads,
-        kv_heads, head_size, query_width, kv_width, tower_hidden, tower_heads, tower_head_size,
-        tower_tokens (one encoder sequence, extra tokens included), sequences (encoder sequences of the
-        sample).
+        original, visual (before this place's steps), kept (after them), dropped, merged, pool (of the
+        ``Recycle``), text, tokens (visual + text), remaining (kept + merged + text), kv (cached
+        entries), hidden, heads, kv_heads, head_size, query_width, kv_width, tower_hidden, tower_heads,
+        tower_head_size, tower_tokens (one encoder sequence, extra tokens included), sequences (encoder
+        sequences of the sample).
     reads, writes, flops_per_element : int
         Of an elementwise operation, for each of its rows x columns elements.
     """

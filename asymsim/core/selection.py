@@ -20,6 +20,7 @@ from asymsim.core.layout import (
     S_LAYERS,
     S_MERGED,
     S_ORIGINAL,
+    S_POOL,
     S_REMAINING,
     S_SEQUENCES,
     S_TEXT,
@@ -114,18 +115,18 @@ def put_selection(
             if stage < ENCODER_END:
                 # Counts per encoder sequence, without extra tokens but for tower_tokens.
                 counts = work.tower_counts[segment]
-                set_counts(symbols, counts[0], counts[2], counts[3], 0)
+                set_counts(symbols, counts[0], counts[2], counts[3], counts[4], 0)
                 symbols[S_TOWER_TOKENS] = model.extra_tokens + counts[0]
                 start = schedule.tower_starts[segment]
             elif stage == ENCODER_END:
-                set_counts(symbols, work.end[0], work.end[1], work.end[2], load.text_tokens)
+                set_counts(symbols, work.end[0], work.end[1], work.end[2], work.end[3], load.text_tokens)
             else:
                 counts = work.lm_counts[segment]
                 start, stop = schedule.lm_starts[segment], schedule.lm_starts[segment + 1]
                 if stage >= KV:
-                    set_counts(symbols, counts[1], counts[1], 0, counts[2])
+                    set_counts(symbols, counts[1], counts[1], 0, 0, counts[2])
                 else:
-                    set_counts(symbols, counts[0], counts[1], counts[3], counts[2])
+                    set_counts(symbols, counts[0], counts[1], counts[3], counts[4], counts[2])
             if stage < KV:
                 # Nothing is cached yet.
                 symbols[S_KV], symbols[S_LAYERS] = 0, 1
@@ -144,12 +145,13 @@ def put_selection(
 
 
 @kernel
-def set_counts(symbols: Array, before: int, after: int, merged: int, text: int) -> None:
+def set_counts(symbols: Array, before: int, after: int, merged: int, pool: int, text: int) -> None:
     """Visual tokens before and after a place's steps; ``kept`` excludes the merged ones."""
     symbols[S_VISUAL] = before
     symbols[S_KEPT] = after - merged
     symbols[S_DROPPED] = before - after + merged
     symbols[S_MERGED] = merged
+    symbols[S_POOL] = pool
     symbols[S_TEXT] = text
     symbols[S_TOKENS] = before + text
     symbols[S_REMAINING] = after + text

@@ -152,7 +152,12 @@ TWINS: dict[str, tuple[Twin, ...]] = {
         ),
     ),
     "desap": _everywhere(*_same({"keep": 0.25, **_TEXT_TOWER}, {"keep": 1 / 9, **_TEXT_TOWER, "text_tower_layers": 0})),
-    "sparsevlm": _everywhere(*_same({"counts": (40, 20, 6), "layers": (1, 3, 5)})),
+    # Pools of 8, 7 and 5 tokens; of a single dropped token; where nothing is dropped, and where everything is.
+    "sparsevlm": _everywhere(
+        *_same(
+            *({"counts": counts, "layers": (1, 3, 5)} for counts in ((40, 20, 6), (63, 61, 0), (64, 64, 1), (0, 0, 0)))
+        )
+    ),
     "pyramiddrop": _everywhere(*_same({"ratio": 0.5}, {"ratio": 0.4, "layers": (1, 2, 6)})),
     "visionzip": _everywhere(
         *_same({"dominant": 27, "contextual": 5}),

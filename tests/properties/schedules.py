@@ -70,7 +70,7 @@ def evictions(draw: st.DrawFn) -> TextEviction:
 
 DIMENSIONS = st.lists(
     st.sampled_from(
-        ["2", "visual", "kept", "dropped", "merged", "text", "tokens", "remaining", "kv", "heads", "hidden"]
+        ["2", "visual", "kept", "dropped", "merged", "pool", "text", "tokens", "remaining", "kv", "heads", "hidden"]
     ),
     min_size=1,
     max_size=2,

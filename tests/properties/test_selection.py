@@ -14,7 +14,7 @@ from asymsim.core import layout
 from asymsim.core.layout import Load
 from asymsim.schedule import KvPolicy, Operation, Schedule
 from oracles.naive_cache import heads
-from oracles.naive_tokens import Tokens, tokens
+from oracles.naive_tokens import Place, Tokens, tokens
 from properties.schedules import operations, schedules, table
 from properties.strategies import loads, models
 
@@ -35,14 +35,13 @@ def places(operation: Operation, model: VlmModel, schedule: Schedule, load: Load
     fixed = {"heads": kind.heads, "hidden": model.language_model.hidden_size}
     if operation.stage in ("encoder", "encoder_mlp"):
         if not made.tower:
-            return [fixed | _counts(0, 0, 0, 0)]
+            return [fixed | _counts(Place(0, 0))]
         place = made.tower[operation.layer]
-        return [fixed | _counts(place.before, made.tower_mlp[operation.layer], place.merged, 0)]
+        return [fixed | _counts(replace(place, after=made.tower_mlp[operation.layer]))]
     if operation.stage == "encoder_end":
-        return [fixed | _counts(made.end.before, made.end.after, made.end.merged, load.text_tokens)]
+        return [fixed | _counts(replace(made.end, text=load.text_tokens))]
     if operation.stage == "lm":
-        place = made.lm[operation.layer]
-        return [fixed | _counts(place.before, place.after, place.merged, place.text)]
+        return [fixed | _counts(made.lm[operation.layer])]
     run = []
     text = model.language_model
     for layer, index in enumerate(text.layer_pattern):
@@ -55,7 +54,7 @@ def places(operation: Operation, model: VlmModel, schedule: Schedule, load: Load
             cached = heads(own, schedule, layer, length, place.text, load.output_tokens - 1)
             first = sum(head.prefill for head in cached) // own.kv_heads
             last = sum(head.final for head in cached) // own.kv_heads
-        counts = fixed | _counts(place.after, place.after, 0, place.text)
+        counts = fixed | _counts(Place(place.after, place.after, text=place.text))
         if operation.stage == "kv":
             run.append(counts | {"kv": first})
         else:
@@ -64,11 +63,12 @@ def places(operation: Operation, model: VlmModel, schedule: Schedule, load: Load
     return run
 
 
-def _counts(before: int, after: int, merged: int, text: int) -> dict[str, int]:
-    kept = after - merged
+def _counts(place: Place) -> dict[str, int]:
+    kept = place.after - place.merged
     return {
-        "visual": before, "kept": kept, "dropped": before - kept, "merged": merged, "text": text,
-        "tokens": before + text, "remaining": after + text, "kv": 0,
+        "visual": place.before, "kept": kept, "dropped": place.before - kept, "merged": place.merged,
+        "pool": place.pool, "text": place.text, "tokens": place.before + place.text,
+        "remaining": place.after + place.text, "kv": 0,
     }  # fmt: skip
 
 
