@@ -120,10 +120,11 @@ class Operation:
     rows, columns, inner, times : str
         Products such as ``"visual*heads"`` or ``"4*kept"`` of whole numbers and quantities:
         original, visual (before this place's steps), kept (after them), dropped, merged, pool (of the
-        ``Recycle``), text, tokens (visual + text), remaining (kept + merged + text), kv (cached
-        entries), hidden, heads, kv_heads, head_size, query_width, kv_width, tower_hidden, tower_heads,
-        tower_head_size, tower_tokens (one encoder sequence, extra tokens included), sequences (encoder
-        sequences of the sample).
+        ``Recycle``), text, tokens (visual + text), remaining (kept + merged + text), kv (entries that a
+        KV head caches; of decoding, before each step's own joins), hidden, heads, kv_heads, head_size,
+        query_width, kv_width, tower_hidden, tower_heads, tower_head_size, tower_tokens (one encoder
+        sequence, extra tokens included), sequences (encoder sequences of the sample). kv stands at most
+        once in all four: a sum over heads and steps is all that is known of it.
     reads, writes, flops_per_element : int
         Of an elementwise operation, for each of its rows x columns elements.
     """
@@ -138,6 +139,11 @@ class Operation:
     reads: int = 1
     writes: int = 0
     flops_per_element: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = "*".join((self.rows, self.columns, self.inner, self.times))
+        if [word.strip() for word in sizes.split("*")].count("kv") > 1:
+            raise InputError("operation", sizes, "name kv once: its square does not follow from its sum over steps")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -128,7 +128,7 @@ def workspace(model: ModelArrays, schedule: ScheduleArrays) -> Workspace:
         tower_counts=np.zeros((tower, 5), np.int64),
         lm_counts=np.zeros((segments, 5), np.int64),
         end=np.zeros(4, np.int64),
-        kv=np.zeros((segments, kinds, 2), np.int64),
+        kv=np.zeros((segments, kinds, 4), np.int64),
         totals=np.zeros(TOTALS, np.int64),
         symbols=symbols,
         seconds=np.zeros(len(layout.PHASES)),

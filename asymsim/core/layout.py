@@ -322,7 +322,8 @@ TOTALS = 6
 class Workspace(NamedTuple):
     """Arrays that one evaluation fills; allocated once and used for every row of a sweep.
 
-    ``kv`` (segments, kinds, 2): mean entries a KV head holds after prefill and at the end.
+    ``kv`` (segments, kinds, 4): mean entries a KV head holds after prefill and at the end; entries of all KV heads
+    after prefill, and those that the decode steps find, added up over the steps.
     """
 
     operators: Array

@@ -77,6 +77,10 @@ DIMENSIONS = st.lists(
 ).map("*".join)
 
 
+def _kv_once(sizes: tuple[str, str]) -> bool:
+    return "*".join(sizes).split("*").count("kv") <= 1
+
+
 @st.composite
 def operations(draw: st.DrawFn, model: VlmModel) -> Operation:
     """Work that a method adds, at any place."""
@@ -84,12 +88,13 @@ def operations(draw: st.DrawFn, model: VlmModel) -> Operation:
     tower = model.vision_tower
     stack = tower.layer_pattern if tower and stage.startswith("encoder") else model.language_model.layer_pattern
     lowest = -1 if stage in ("kv", "decode") else 0
+    rows, columns = draw(st.tuples(DIMENSIONS, DIMENSIONS).filter(_kv_once))
     return Operation(
         kind=draw(st.sampled_from(["projection", "gemm", "attention", "elementwise"])),
         stage=stage,
         layer=draw(st.integers(lowest, len(stack) - 1)),
-        rows=draw(DIMENSIONS),
-        columns=draw(DIMENSIONS),
+        rows=rows,
+        columns=columns,
         inner=draw(st.sampled_from(["1", "hidden", "visual"])),
         times=draw(st.sampled_from(["1", "heads"])),
         writes=draw(st.integers(0, 2)),
