@@ -84,6 +84,8 @@ def add_up(low: int, high: int, steps: int, rest: int, heads: int) -> int:
     It is ``low`` at their mean rounded down and ``high`` at one more; ``rest`` of the steps x heads entries lie
     above that.
     """
+    if rest == 0:
+        return low * steps
     slope = high - low
     return low * steps + slope // heads * rest + slope % heads * rest // heads
 
@@ -109,12 +111,13 @@ def put_operation(
     """
     if layers * steps == 0:
         return at
-    symbols[S_KV] = entries // (steps * heads)
-    rest = entries % (steps * heads)
+    mean = entries // (steps * heads)
+    rest = entries - mean * steps * heads
+    symbols[S_KV] = mean
     low = execute(rule, symbols)
     high = low
     if rest > 0:
-        symbols[S_KV] += 1
+        symbols[S_KV] = mean + 1
         high = execute(rule, symbols)
     if high.m * high.n * high.k * high.times == 0:
         return at
