@@ -16,7 +16,7 @@ from asymsim.calibration.reader import PACKAGE, SYSTEMS, systems_folder
 from asymsim.calibration.score import Score, score, site_correlation
 from asymsim.calibration.search import fit
 from asymsim.calibration.sections import LOADERS, load
-from asymsim.calibration.store import put_sections
+from asymsim.calibration.store import number_text, put_sections
 from asymsim.calibration.table import SEED, Table
 from asymsim.catalogue.efficiency import SECTIONS
 from asymsim.catalogue.gpu import Gpu, gpu, gpu_path
@@ -125,4 +125,7 @@ def fitted(table: Table, device: Gpu, section: str, hops: int, among: Array) -> 
         return np.zeros(1, SECTIONS[section])
     numbers = fit(table, space(section, device, table.sizes[among] if len(table.sizes) else table.sizes), hops, among)
     lend_sizes(numbers)
+    # What is judged is what the file will hold.
+    vector = numbers.view(np.float64)
+    vector[:] = [float(number_text(value)) for value in vector]
     return numbers

@@ -40,8 +40,12 @@ def put_sections(path: Path, sections: Mapping[str, Mapping[str, Any]]) -> str:
     return made
 
 
+def number_text(value: float) -> str:
+    """A float to nine digits: a split or a band may begin at a number exactly, so fewer would move it."""
+    return f"{value:.9g}"
+
+
 def _text(value: Any) -> str:
-    """A TOML value; floats to nine digits, since a split or a band may begin at a number exactly."""
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, Mapping):
@@ -49,4 +53,4 @@ def _text(value: Any) -> str:
         return f"{{ {inside} }}" if inside else "{}"
     if np.ndim(value):
         return "[" + ", ".join(_text(item) for item in value) + "]"
-    return str(int(value)) if isinstance(value, (int, np.integer)) else f"{value:.9g}"
+    return str(int(value)) if isinstance(value, (int, np.integer)) else number_text(value)
