@@ -47,8 +47,9 @@ PROVENANCE = (
     "held_out_bias",
     "held_out_coverage",
 )
-_TRANSFER = Path(__file__).parent / "data" / "transfer.toml"
+TRANSFER_FILE = Path(__file__).parent / "data" / "transfer.toml"
 Section = Mapping[str, Any]
+Fields = Mapping[str, Any]
 
 
 class Fitted(NamedTuple):
@@ -72,8 +73,8 @@ def checked(tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if name not in SECTIONS:
             raise UnknownNameError("efficiency", name, SECTIONS)
         where = f"efficiency.{name}"
-        numbers: Mapping[str, Any] = SECTIONS[name].fields or {}
-        intervals: Mapping[str, Any] = layout.INTERVAL.fields or {}
+        numbers: Fields = SECTIONS[name].fields or {}
+        intervals: Fields = layout.INTERVAL.fields or {}
         for key in table:
             if key not in numbers and key not in intervals and key not in PROVENANCE:
                 raise UnknownNameError(where, key, (*numbers, *intervals, *PROVENANCE))
@@ -110,7 +111,7 @@ def record(section: Section, dtype: np.dtype[np.void]) -> Array:
 @lru_cache(maxsize=1)
 def transfer() -> dict[str, Any]:
     """``data/transfer.toml``: lenders by architecture and intervals of borrowed numbers by section."""
-    with _TRANSFER.open("rb") as file:
+    with TRANSFER_FILE.open("rb") as file:
         return tomllib.load(file)
 
 
