@@ -46,6 +46,11 @@ class OperatorTable:
     kv: Array
     final_kv: Array
 
+    @property
+    def phase_seconds(self) -> Array:
+        """Median time of each phase, shape (phases,)."""
+        return self.seconds[:, :, 1].sum(axis=1)
+
     def flops(self, phase: int, column: str = "flops") -> int:
         """FLOPs of one phase under a counting column."""
         return int(self.rows[column][self.rows["phase"] == phase].sum())
