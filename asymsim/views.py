@@ -120,7 +120,7 @@ def _interval(time: Mapping[str, Any]) -> str:
 def operators_table(rows: Rows) -> Table:
     """The operator rows: where they run, their shape, FLOPs and bytes over all executions."""
     columns = [(name, "left") for name in ("phase", "operator", "kind", "layers")]
-    columns += [(name, "right") for name in ("times", "shape", "FLOPs", "read", "written", "FLOP/byte")]
+    columns += [(name, "right") for name in ("times", "shape", "FLOPs", "read", "written", "FLOP/byte", "time")]
     return table(columns, [_operator(row) for row in rows])
 
 
@@ -141,6 +141,7 @@ def _operator(row: Mapping[str, Any]) -> list[str]:
         human_bytes(read),
         human_bytes(written),
         share(flops / (read + written)) if read + written else DASH,
+        human_seconds(row["seconds"]),
     ]
 
 
