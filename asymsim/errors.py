@@ -45,3 +45,7 @@ class UnknownNameError(InputError):
 
 class UnsupportedError(InputError):
     """A combination that has no meaning, such as a crop-wise method on a model without crops."""
+
+
+class MissingExtraError(AsymsimError):
+    """Packages are needed that the base install does not bring."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
@@ -72,6 +73,8 @@ def gpu_arrays(device: Gpu, dtype: Dtype, engine: Engine | None = None) -> GpuAr
     )
     if dtype.peak in GEMM_SECTION:
         _fill(arrays, device, dtype)
+    if engine is not None and engine.fused_quantisation:
+        arrays.gemm["quantise_s"], arrays.gemm["quantise_row_s"], arrays.gemm["quantise_share"] = 0.0, 0.0, math.inf
     return arrays
 
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from asymsim.catalogue.dtype import dtype
-from asymsim.errors import AsymsimError, InputError, UnknownNameError
+from asymsim.errors import AsymsimError, InputError, MissingExtraError, UnknownNameError
 from asymsim.kernel_rows import kernel_rows
 from asymsim.kernel_shape import Shape
 
@@ -27,10 +27,6 @@ KERNELS = ("prefill", "decode", "column_mass", "scorer", "similarity", "top_k", 
 # Decoding splits its keys, and a kernel of its own joins them.
 BUILT_KERNELS = (*KERNELS, "merge_states")
 FIGURES = ("flops", "load_bytes", "store_bytes")
-
-
-class MissingExtraError(AsymsimError):
-    """The check needs packages that the base install does not bring."""
 
 
 def _program(module: str, *arguments: str) -> Any:
