@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,20 +61,24 @@ def model_arrays(model: VlmModel) -> ModelArrays:
     )
 
 
-def _factors(text: str, field: str, literals: list[int]) -> list[int]:
-    """The factors of a dimension such as ``"4*visual*heads"`` as indices of symbols, then of ``literals``."""
+def _factors(text: str, field: str, literals: list[int]) -> list[tuple[int, int]]:
+    """The factors of a dimension such as ``"4*visual/sequences"``: indices of symbols, then of ``literals``, and signs.
+
+    The index of a literal follows those of the symbols.
+    """
     factors = []
-    for word in text.split("*"):
-        word = word.strip()
+    words = re.split(r"(//|[*/])", f"*{text}")[1:]
+    for sign, word in zip(words[::2], map(str.strip, words[1::2]), strict=True):
         if word in layout.SYMBOLS:
-            factors.append(layout.SYMBOLS.index(word))
+            index = layout.SYMBOLS.index(word)
         elif word.isdigit():
-            factors.append(_literal(int(word), literals))
+            index = _literal(int(word), literals)
         else:
-            raise InputError(field, text, f"use whole numbers and {', '.join(layout.SYMBOLS)}, joined by *")
+            raise InputError(field, text, f"use whole numbers and {', '.join(layout.SYMBOLS)}, joined by *, / or //")
+        factors.append((index, layout.SIGNS.index(sign)))
     if len(factors) > layout.FACTORS:
         raise InputError(field, text, f"use at most {layout.FACTORS} factors")
-    return factors + [_literal(1, literals)] * (layout.FACTORS - len(factors))
+    return factors + [(_literal(1, literals), int(layout.MULTIPLY))] * (layout.FACTORS - len(factors))
 
 
 def _literal(value: int, literals: list[int]) -> int:

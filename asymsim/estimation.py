@@ -19,13 +19,13 @@ from asymsim.catalogue.gpu import Gpu, gpu
 from asymsim.catalogue.load import model
 from asymsim.catalogue.model import VlmModel
 from asymsim.core import layout
-from asymsim.core.layout import GpuArrays, ModelArrays, Precision, ScheduleArrays
+from asymsim.core.layout import Array, GpuArrays, ModelArrays, Precision, ScheduleArrays
 from asymsim.errors import InputError
-from asymsim.latency import gpu_arrays, latency
+from asymsim.latency import correlation, gpu_arrays, latency
 from asymsim.memory import memory
 from asymsim.methods.base import method
 from asymsim.operators import OperatorTable, kv_bytes_per_token, operator_table
-from asymsim.savings import savings
+from asymsim.savings import savings, savings_interval
 from asymsim.scenario import Scenario
 from asymsim.schedule import IDENTITY, Schedule, compose
 from asymsim.workload import Workload, workload
@@ -40,6 +40,7 @@ class Costs(NamedTuple):
     kv_cache: report.KvCache
     memory: report.Memory
     latency: report.Latency
+    seconds: Array
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Setting:
     model_arrays: ModelArrays
     gpu_arrays: GpuArrays
     schedules: tuple[tuple[float, ScheduleArrays], ...]
+    correlation: Array
     dense: ScheduleArrays
     masking: bool
     settings: dict[str, Any]
@@ -165,6 +167,7 @@ def _bind_cached(
         model_arrays=model_arrays(target),
         gpu_arrays=gpu_arrays(device, chosen, engine(engine_name)),
         schedules=tuple((share, schedule_arrays(schedule, target)) for share, schedule in schedules),
+        correlation=correlation(device, chosen),
         dense=schedule_arrays(IDENTITY, target),
         masking=any(schedule.masking for _, schedule in schedules),
         settings=used,
@@ -217,7 +220,8 @@ def estimate(scenario: Scenario, *, operators: bool = False) -> report.Estimate:
         kv_cache=costs.kv_cache,
         memory=costs.memory,
         latency=costs.latency,
-        savings=savings(costs, dense),
+        savings=savings(costs[:4], dense[:4]),
+        savings_interval=savings_interval(costs.seconds, dense.seconds, bound.correlation),
         operators=rows,
     )
 
@@ -294,6 +298,7 @@ def _costs(bound: Setting, load: Workload, tables: list[tuple[float, OperatorTab
         kv_cache=kv,
         memory=memory(bound.model, bound.gpu, bound.precision, load.batch_size, tables),
         latency=latency(tables, load.output_tokens),
+        seconds=np.sum([share * table.seconds for share, table in tables], axis=0),
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 
 from asymsim.catalogue.dtype import Dtype
-from asymsim.catalogue.efficiency import SECTIONS, Fitted, lenders, record, transferred_interval
+from asymsim.catalogue.efficiency import Fitted, lenders, record, transferred_interval
 from asymsim.catalogue.engine import Engine
 from asymsim.catalogue.gpu import Gpu, gpu
 from asymsim.core import efficiency as codes
@@ -30,7 +29,6 @@ SECTION_OF = {
 # Formats that products were measured in. The others take the numbers of the nearest, as borrowed ones.
 GEMM_SECTION = {"bf16": "gemm_bf16", "fp16": "gemm_bf16", "fp8": "gemm_fp8", "int8": "gemm_fp8", "fp4": "gemm_fp8"}
 MEASURED_FORMATS = ("bf16", "fp16", "fp8")
-_stamps = itertools.count(1)
 
 
 def gpu_arrays(device: Gpu, dtype: Dtype, engine: Engine | None = None) -> GpuArrays:
@@ -48,29 +46,20 @@ def gpu_arrays(device: Gpu, dtype: Dtype, engine: Engine | None = None) -> GpuAr
     # Products of activations stay in 16 bits, as Dtype says.
     activations = dtype.peak if dtype.activation_bits > 16 else "bf16" if "bf16" in peaks else "fp16"
     operand_bytes = min(dtype.weight_bits, dtype.activation_bits) / 8
-    arrays = GpuArrays(
-        flops_per_s=peaks[dtype.peak],
+    arrays = codes.unfitted(
+        peaks[dtype.peak],
+        peaks["fp32"],
+        device.bandwidth_bytes_per_s,
+        device.link_bytes_per_s,
+        device.sm_count,
+        float(device.l2_bytes),
+    )._replace(
         activation_flops_per_s=peaks[activations],
-        vector_flops_per_s=peaks["fp32"],
-        bandwidth_bytes_per_s=device.bandwidth_bytes_per_s,
-        link_bytes_per_s=device.link_bytes_per_s,
-        l2_bytes=float(device.l2_bytes),
-        sm_count=float(device.sm_count),
         input_bytes=2.0 if dtype.name == "w4a16" else operand_bytes,
         weight_bytes=operand_bytes,
-        host_s=engine.host_s if engine else 0.0,
-        host_p05=engine.host_p05_s if engine else 0.0,
-        host_p95=engine.host_p95_s if engine else 0.0,
-        gemm=np.zeros(2, SECTIONS["gemm_bf16"]),
-        context=np.zeros(1, SECTIONS["context_attention"]),
-        generation=np.zeros(1, SECTIONS["generation_attention"]),
-        encoder=np.zeros(1, SECTIONS["encoder_attention"]),
-        memory=np.zeros(1, SECTIONS["memory_bound"]),
-        all_reduce=np.zeros(1, SECTIONS["all_reduce"]),
-        intervals=np.zeros(2 * codes.TIME_CLASSES, codes.INTERVAL),
-        sources=np.full(codes.TIME_CLASSES, codes.ROOFLINE),
-        stamp=next(_stamps),
     )
+    if engine is not None:
+        arrays = arrays._replace(host_s=engine.host_s, host_p05=engine.host_p05_s, host_p95=engine.host_p95_s)
     if dtype.peak in GEMM_SECTION:
         _fill(arrays, device, dtype)
     if engine is not None and engine.fused_quantisation:
@@ -99,6 +88,19 @@ def _fill(arrays: GpuArrays, device: Gpu, dtype: Dtype) -> None:
         if arrays.sources[codes.GROUPED_TIME] == codes.ROOFLINE:
             arrays.sources[codes.GROUPED_TIME] = codes.TRANSFERRED
             arrays.intervals[codes.GROUPED_TIME] = transferred_interval("grouped_gemm")[0]
+
+
+def correlation(device: Gpu, dtype: Dtype) -> Array:
+    """How far errors of one weight or head group at two token counts go together, by operator class.
+
+    0 where it is not known, which keeps intervals wide.
+    """
+    made = np.zeros(codes.TIME_CLASSES)
+    sections = {codes.GEMM_TIME: GEMM_SECTION.get(dtype.peak, ""), **SECTION_OF}
+    for of, name in sections.items():
+        found = _found(device, name)
+        made[of] = found.section.get("site_correlation", 0.0) if found else 0.0
+    return made
 
 
 def _found(device: Gpu, name: str) -> Fitted | None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from asymsim.catalogue.dtype import DTYPES
 from asymsim.catalogue.gpu import Gpu, gpu
-from asymsim.core.latency import row_seconds
+from asymsim.core.efficiency import MEASURED, SOURCES
+from asymsim.core.latency import row_seconds, time_class
 from asymsim.errors import InputError
 from asymsim.kernel_rows import OPERATORS, kernel_rows
 from asymsim.kernel_shape import Shape
@@ -24,8 +25,6 @@ COLUMNS = (
 )  # fmt: skip
 VARIANTS = ("triton", "sdpa", "materialised", "copy", "matmul")
 UNITS = {"seconds": "s", "flops_per_s": "FLOP/s", "bytes_per_s": "B/s", "error": "of allowed"}
-# What row_seconds is; a fitted model would say so here.
-SOURCE = "roofline"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +122,8 @@ def _quantile(where: str, name: str, text: str, metric: str) -> float:
     return value
 
 
-def predicted_seconds(record: Record) -> float:
-    """The simulator's time for what a record measured.
+def predicted(record: Record) -> tuple[float, str]:
+    """The simulator's time for what a record measured, in seconds, and where it comes from.
 
     Raises
     ------
@@ -133,7 +132,8 @@ def predicted_seconds(record: Record) -> float:
     """
     rates = gpu_arrays(record.gpu, DTYPES[record.dtype])
     rows = kernel_rows(record.operator, record.shape, DTYPES[record.dtype], fused=record.variant != "materialised")
-    return math.fsum(float(row_seconds(row, rates, 1)) for row in rows)
+    source = min((int(rates.sources[time_class(row)]) for row in rows), default=MEASURED)
+    return math.fsum(float(row_seconds(row, rates, 1)) for row in rows), SOURCES[source]
 
 
 def compare_records(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -148,7 +148,7 @@ def compare_records(records: Sequence[Record]) -> list[dict[str, Any]]:
     for record in records:
         if record.metric != "seconds" or "blocks" in record.shape:
             continue
-        predicted = predicted_seconds(record)
+        seconds, source = predicted(record)
         rows.append(
             {
                 "gpu": record.gpu.name,
@@ -159,9 +159,9 @@ def compare_records(records: Sequence[Record]) -> list[dict[str, Any]]:
                 "measured_p20_s": record.p20,
                 "measured_p50_s": record.p50,
                 "measured_p80_s": record.p80,
-                "predicted_s": predicted,
-                "error": predicted / record.p50 - 1,
-                "source": SOURCE,
+                "predicted_s": seconds,
+                "error": seconds / record.p50 - 1,
+                "source": source,
             }
         )
     return rows
@@ -176,12 +176,13 @@ def error_summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         ``bias`` is the median error, ``median_error`` and ``worst_error`` are of its size, all as fractions.
     """
     summary = []
-    for key in dict.fromkeys((row["gpu"], row["operator"], row["variant"]) for row in rows):
-        errors = [row["error"] for row in rows if (row["gpu"], row["operator"], row["variant"]) == key]
+    columns = ("gpu", "operator", "variant", "source")
+    for key in dict.fromkeys(tuple(row[name] for name in columns) for row in rows):
+        errors = [row["error"] for row in rows if tuple(row[name] for name in columns) == key]
         sizes = [abs(error) for error in errors]
         summary.append(
-            dict(zip(("gpu", "operator", "variant"), key, strict=True))
+            dict(zip(columns, key, strict=True))
             | {"records": len(errors), "bias": median(errors), "median_error": median(sizes)}
-            | {"worst_error": max(sizes), "source": SOURCE}
+            | {"worst_error": max(sizes)}
         )
     return summary

@@ -95,8 +95,10 @@ class Memory:
 class Seconds:
     """A predicted time with its 90 % interval and where it comes from.
 
-    ``roofline``: the hardware's bound, without an interval, because nothing measured stands behind it.
-    None where the time is not defined, such as that per token with a single output token.
+    ``fitted``: by numbers fitted on measurements of this GPU; ``measured``: on the user's own; ``transferred``: on
+    another GPU's, or another number format's or kernel's, as far as any part of the time; ``roofline``: the
+    hardware's bound, without an interval, because nothing measured stands behind it. None where the time is not
+    defined, such as that per token with a single output token.
     """
 
     p05: float | None
@@ -119,7 +121,10 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Savings:
-    """Fractions saved against the same scenario unpruned; negative where pruning loses."""
+    """Fractions saved against the same scenario unpruned; negative where pruning loses.
+
+    Those of times are at the medians; their intervals stand in ``savings_interval``.
+    """
 
     flops: float
     prefill_flops: float
@@ -128,6 +133,23 @@ class Savings:
     ttft: float
     tpot: float | None
     e2e: float
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Ends:
+    """A 90 % interval; None where a roofline stands in for a fitted time, or the figure is not defined."""
+
+    p05: float | None
+    p95: float | None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SavingsInterval:
+    """Intervals of the fractions of time saved; what pruning leaves as it was cancels in them."""
+
+    ttft: Ends
+    tpot: Ends
+    e2e: Ends
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -145,6 +167,7 @@ class Estimate:
     memory: Memory
     latency: Latency
     savings: Savings
+    savings_interval: SavingsInterval
     operators: list[dict[str, Any]] | None = None
 
     def to_dict(self) -> dict[str, Any]:

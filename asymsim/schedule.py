@@ -117,7 +117,10 @@ class Operation:
         As for a ``Step``; "kv": once after prefill; "decode": with each generated token. These two
         run in every layer, or in ``layer`` alone where that is not negative.
     rows, columns, inner, times : str
-        Products such as ``"visual*heads"`` or ``"4*kept"`` of whole numbers and quantities:
+        Products such as ``"visual*heads"`` or ``"4*kept"`` of whole numbers and quantities, worked out from
+        left to right; ``/`` divides and rounds up, ``//`` rounds down, and a divisor of 0 counts as 1, so
+        that ``"visual/sequences"`` is one encoder sequence's share and ``"dropped/dropped"`` is 1 where
+        anything was dropped, else 0. The quantities are
         original, visual (before this place's steps), kept (after them), dropped, merged, text,
         tokens (visual + text), remaining (kept + merged + text), kv (cached entries), hidden, heads,
         kv_heads, head_size, query_width, kv_width, tower_hidden, tower_heads, tower_head_size,

@@ -93,8 +93,17 @@ def _sections(document: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, st
         ),
         ("memory of a GPU", sizes),
         ("latency", [(TIMES[name], _interval(value)) for name, value in document["latency"].items()]),
-        ("saved", [(SAVED[name], percent(value)) for name, value in document["savings"].items()]),
+        ("saved", [(SAVED[name], _saved(document, name)) for name in SAVED]),
     ]
+
+
+def _saved(document: Mapping[str, Any], name: str) -> str:
+    """A share saved, with its interval where it has one."""
+    text = percent(document["savings"][name])
+    ends = document["savings_interval"].get(name)
+    if ends is None or ends["p05"] is None:
+        return text
+    return f"{text} ({percent(ends['p05'])} to {percent(ends['p95'])} in 90 %)"
 
 
 def _interval(time: Mapping[str, Any]) -> str:

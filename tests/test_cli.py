@@ -144,7 +144,7 @@ def test_the_table_reads_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     for text in ("workload", "schedule", "parameters", "FLOPs (exact)", "memory", "latency", "saved", "GiB", "TFLOP"):
         assert text in shown
     assert "0-1: 576, 2-31: 288" in shown
-    assert "roofline: no interval" in shown
+    assert "in 90 %, transferred)" in shown
     # A single output token has no time per output token.
     assert any(line.split()[:2] == ["TPOT", "-"] for line in shown.splitlines())
     assert "\x1b" not in shown

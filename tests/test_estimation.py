@@ -28,6 +28,7 @@ DOCUMENT = {
     "kv_cache": {"bytes_per_token", "prefill_bytes", "peak_bytes"},
     "memory": {"weights_bytes", "kv_cache_bytes", "activation_bytes", "peak_bytes", "fits", "max_batch_size"},
     "latency": {"vision_s", "selection_s", "prefill_s", "ttft_s", "tpot_s", "e2e_s"},
+    "savings_interval": {"ttft", "tpot", "e2e"},
     "savings": {"flops", "prefill_flops", "kv_bytes", "peak_bytes", "ttft", "tpot", "e2e"},
 }  # fmt: skip
 
@@ -79,6 +80,8 @@ def test_the_document_has_exactly_the_promised_keys() -> None:
     assert set(document) == {"model", "gpu", "convention", *DOCUMENT}
     for key, names in DOCUMENT.items():
         assert set(document[key]) == names
+    for name in DOCUMENT["savings_interval"]:
+        assert set(document["savings_interval"][name]) == {"p05", "p95"}
     for name in DOCUMENT["latency"]:
         assert set(document["latency"][name]) == SECONDS
     for name in ("visual_tokens_by_layer", "text_tokens_by_layer", "kv_tokens_by_layer", "final_kv_tokens_by_layer"):
@@ -101,7 +104,8 @@ def test_totals_are_the_sums_of_their_parts() -> None:
     parts = one.parameters
     assert parts.total == parts.vision_tower + parts.projector + parts.embeddings + parts.language_model + parts.lm_head
     ttft, tpot, e2e = (seconds.p50 or 0.0 for seconds in (time.ttft_s, time.tpot_s, time.e2e_s))
-    assert ttft == (time.vision_s.p50 or 0) + (time.selection_s.p50 or 0) + (time.prefill_s.p50 or 0)
+    phases = (time.vision_s.p50 or 0) + (time.selection_s.p50 or 0) + (time.prefill_s.p50 or 0)
+    assert ttft == pytest.approx(phases, rel=1e-12)
     assert e2e == pytest.approx(ttft + 127 * tpot, rel=1e-12)
 
 

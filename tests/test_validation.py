@@ -159,25 +159,25 @@ def test_records_are_predicted_one_by_one(tmp_path: Path) -> None:
     copy = GOOD | {"operator": "copy", "variant": "copy", "shape": "bytes=1073741824"}
     speed = GOOD | {"metric": "bytes_per_s", "unit": "B/s"}
     trial = GOOD | {"shape": GOOD["shape"] + ";blocks=64x64;warps=4;stages=2"}
-    path = write(tmp_path / "a.csv", product, copy, speed, GOOD, trial, GOOD | {"variant": "materialised"})
+    long = GOOD | {"shape": GOOD["shape"].replace("2x64", "2x4096")}
+    path = write(tmp_path / "a.csv", product, copy, speed, long, trial, long | {"variant": "materialised"})
     rows = compare_records(read_records(path))
     assert [(row["operator"], row["variant"]) for row in rows] == [
         ("matmul", "matmul"), ("copy", "copy"), ("prefill", "triton"), ("prefill", "materialised"),
     ]  # fmt: skip
     h200 = gpu("h200_sxm")
-    # A copy of 1 GiB moves 2 GiB; whole waves of whole tiles cost the product no less than its own FLOPs.
-    assert rows[1]["predicted_s"] == pytest.approx(2**31 / h200.bandwidth_bytes_per_s)
-    assert 1 <= rows[0]["predicted_s"] / (2 * 8192**3 / h200.peak_flops_per_s["bf16"]) < 1.1
+    # A copy of 1 GiB moves 2 GiB. Neither beats the hardware, nor falls far behind it.
+    assert 1 <= rows[1]["predicted_s"] / (2**31 / h200.bandwidth_bytes_per_s) < 1.25
+    assert 1 <= rows[0]["predicted_s"] / (2 * 8192**3 / h200.peak_flops_per_s["bf16"]) < 2
     assert rows[3]["predicted_s"] > rows[2]["predicted_s"]
     for row in rows:
         assert row["error"] == pytest.approx(row["predicted_s"] / 2e-3 - 1)
-        assert row["source"] == "roofline"
+    assert [row["source"] for row in rows] == ["fitted", "fitted", "fitted", "transferred"]
 
 
 def test_errors_are_summed_up_by_class() -> None:
-    rows = [{"gpu": "g", "operator": "prefill", "variant": "triton", "error": error} for error in (-0.5, 0.1, 0.2)] + [
-        {"gpu": "g", "operator": "decode", "variant": "triton", "error": -0.25}
-    ]
+    one = {"gpu": "g", "operator": "prefill", "variant": "triton", "source": "fitted"}
+    rows = [one | {"error": error} for error in (-0.5, 0.1, 0.2)] + [one | {"operator": "decode", "error": -0.25}]
     first, second = error_summary(rows)
     assert (first["records"], first["bias"], first["median_error"], first["worst_error"]) == (3, 0.1, 0.2, 0.5)
     assert (second["operator"], second["bias"], second["median_error"]) == ("decode", -0.25, 0.25)
@@ -187,7 +187,7 @@ def test_records_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = write(tmp_path / "a.csv", GOOD)
     assert run(("validate", "records", path)) == 0
     shown = capsys.readouterr().out
-    for text in ("prefill", "h200_sxm", "roofline", "median error", "2.00 ms"):
+    for text in ("prefill", "h200_sxm", "fitted", "median error", "2.00 ms"):
         assert text in shown
     assert run(("validate", "records", path, "--format", "json")) == 0
     document = json.loads(capsys.readouterr().out)

@@ -72,8 +72,8 @@ def checked(tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if name not in SECTIONS:
             raise UnknownNameError("efficiency", name, SECTIONS)
         where = f"efficiency.{name}"
-        numbers = SECTIONS[name].fields or {}
-        intervals = layout.INTERVAL.fields or {}
+        numbers: Mapping[str, Any] = SECTIONS[name].fields or {}
+        intervals: Mapping[str, Any] = layout.INTERVAL.fields or {}
         for key in table:
             if key not in numbers and key not in intervals and key not in PROVENANCE:
                 raise UnknownNameError(where, key, (*numbers, *intervals, *PROVENANCE))

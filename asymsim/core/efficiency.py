@@ -6,9 +6,11 @@ sheet's rates; seconds are of one execution. Where a class has sizes, its arrays
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
-from asymsim.core.layout import codes
+from asymsim.core.layout import GpuArrays, codes
 
 # Operator classes: what one set of numbers, and one error, stands for.
 (
@@ -32,6 +34,7 @@ CLASSES = (
     "host",
 )
 TIME_CLASSES = len(CLASSES)
+_stamps = itertools.count(1)
 
 # Where a time comes from, least certain first: a sum is as certain as the least certain of its parts.
 ROOFLINE, TRANSFERRED, FITTED, MEASURED = codes(4)
@@ -162,3 +165,37 @@ ALL_REDUCE_EFFICIENCY = _record("launch_s", "peer_s", "link_share", "one_shot_sh
 BANDS = 12
 # measured / predicted at 5 % and 95 %, by band.
 INTERVAL = _record(band_edges_s=(BANDS + 1,), ratio_p05=(BANDS,), ratio_p95=(BANDS,))
+
+
+def unfitted(
+    flops_per_s: float,
+    vector_flops_per_s: float,
+    bandwidth_bytes_per_s: float,
+    link_bytes_per_s: float,
+    sm_count: float,
+    l2_bytes: float = 1.0,
+) -> GpuArrays:
+    """A GPU of which nothing was measured: all its times are a roofline."""
+    return GpuArrays(
+        flops_per_s=flops_per_s,
+        activation_flops_per_s=flops_per_s,
+        vector_flops_per_s=vector_flops_per_s,
+        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        link_bytes_per_s=link_bytes_per_s,
+        l2_bytes=l2_bytes,
+        sm_count=float(sm_count),
+        input_bytes=2.0,
+        weight_bytes=2.0,
+        host_s=0.0,
+        host_p05=0.0,
+        host_p95=0.0,
+        gemm=np.zeros(2, GEMM_EFFICIENCY),
+        context=np.zeros(1, CONTEXT_EFFICIENCY),
+        generation=np.zeros(1, GENERATION_EFFICIENCY),
+        encoder=np.zeros(1, ENCODER_EFFICIENCY),
+        memory=np.zeros(1, MEMORY_EFFICIENCY),
+        all_reduce=np.zeros(1, ALL_REDUCE_EFFICIENCY),
+        intervals=np.zeros(2 * TIME_CLASSES, INTERVAL),
+        sources=np.full(TIME_CLASSES, ROOFLINE, np.int64),
+        stamp=next(_stamps),
+    )

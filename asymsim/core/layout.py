@@ -318,11 +318,15 @@ SYMBOLS = (
     S_SEQUENCES,
 ) = codes(len(SYMBOLS))
 FACTORS = 4
+# How a factor joins those before it.
+MULTIPLY, DIVIDE_UP, DIVIDE_DOWN = _codes(3)
+SIGNS = ("*", "/", "//")
 
-# A selection operator: rows x columns x inner, `times` of them; each a product of up to FACTORS factors.
+# A selection operator: rows x columns x inner, `times` of them; each a product of up to FACTORS factors,
+# which are a symbol or literal and a sign.
 OPERATION = np.dtype(
     [("kind", np.int64), ("stage", np.int64), ("segment", np.int64)]
-    + [(name, np.int64, (FACTORS,)) for name in ("rows", "columns", "inner", "times")]
+    + [(name, np.int64, (FACTORS, 2)) for name in ("rows", "columns", "inner", "times")]
     + [("reads", np.int64), ("writes", np.int64), ("flops_per_element", np.int64)],
     align=True,
 )

@@ -8,10 +8,13 @@ from asymsim.core.layout import (
     ATTENTION_RULE,
     DECODE_SELECTION,
     DECODING,
+    DIVIDE_UP,
     ELEMENTWISE_RULE,
     ENCODER_END,
+    FACTORS,
     GEMM,
     KV,
+    MULTIPLY,
     PROJECTION_RULE,
     REPLICATED,
     S_DROPPED,
@@ -41,8 +44,17 @@ from asymsim.core.rows import put, put_elementwise, put_linear
 
 @kernel
 def product(factors: Array, symbols: Array) -> int:
-    """A dimension: the product of the symbols and literals that its factors point at."""
-    return symbols[factors[0]] * symbols[factors[1]] * symbols[factors[2]] * symbols[factors[3]]
+    """A dimension: symbols and literals multiplied and divided from left to right; a divisor of 0 counts as 1."""
+    size = 1
+    for index in range(FACTORS):
+        value, sign = symbols[factors[index, 0]], factors[index, 1]
+        if sign == MULTIPLY:
+            size *= value
+        elif sign == DIVIDE_UP:
+            size = -(-size // max(1, value))
+        else:
+            size //= max(1, value)
+    return size
 
 
 @kernel

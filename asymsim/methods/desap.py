@@ -10,7 +10,7 @@ from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
 from asymsim.errors import InputError
 from asymsim.methods.base import Method, register
-from asymsim.methods.operations import average_into, gather, normalise, reduce, saliency, similarity, top_k
+from asymsim.methods.operations import average_into, gather, nearest_in_sequence, normalise, saliency, similarity, top_k
 from asymsim.methods.requirements import attention_layer, tower_of
 from asymsim.schedule import Operation, Schedule, keep_share
 
@@ -20,6 +20,9 @@ from asymsim.schedule import Operation, Schedule, keep_share
 class DeSAP(Method):
     """K/2 tokens by text similarity, K/2 of the rest by [CLS] attention; each dropped one is averaged into its
     most similar kept one, so K = floor(keep N) stay.
+
+    Each encoder sequence (image, crop) is aligned and pruned by itself: v is the [CLS] row of its own A_d. The
+    paper does not say how crops share K; evenly is our reading.
 
     Counted in full, where the paper's overhead is the product m = A_d S_q^T alone:
 
@@ -120,7 +123,7 @@ class DeSAP(Method):
         return (
             similarity("encoder_end", rows="visual", columns=text, inner=joint),
             similarity("encoder_end", rows="visual", columns="1", inner=joint),
-            similarity("encoder_end", rows=text, columns="1", inner=joint),
+            similarity("encoder_end", rows=text, columns="1", inner=joint, times="sequences"),
             # Each softmax: scale, exponential and sum, then the division; two passes over m.
             Operation(
                 kind="elementwise",
@@ -143,8 +146,7 @@ class DeSAP(Method):
         return (
             top_k("encoder_end", times="2"),
             normalise("encoder_end", width="tower_hidden"),
-            similarity("encoder_end", rows="dropped", columns="kept", inner="tower_hidden"),
-            reduce("encoder_end", rows="dropped", columns="kept"),
+            *nearest_in_sequence("dropped", "kept"),
             average_into("encoder_end"),
             gather("encoder_end", rows="kept", width="tower_hidden"),
         )

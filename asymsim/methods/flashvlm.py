@@ -22,7 +22,8 @@ class FlashVLM(Method):
     tokens lose their closest duplicates, a few at a time, and what is left is projected again.
 
     The penultimate encoder layer runs unfused. Each removal compares the residual tokens at even and at
-    odd places, (n/2) x (n/2) x width, and is counted on all tokens of a sequence, an upper bound.
+    odd places, (n/2) x (n/2) x width, and is counted on all tokens of a sequence, an upper bound as long as
+    no more leave at once than half of them. That crops are pruned each by itself is our reading.
 
     Parameters
     ----------
@@ -59,9 +60,9 @@ class FlashVLM(Method):
             for linear in linears
             if linear.rows == "tokens"
         )
-        # dropped / removed_at_once comparisons of width/4 each, side by side in the inner dimension.
-        inner = str(max(1, tower.layer_kinds[0].hidden_size // (4 * self.removed_at_once)))
-        compared = similarity("encoder_end", rows="tower_tokens", columns="tower_tokens", inner=f"{inner}*dropped")
+        half = "visual/sequences/2"
+        removals = f"dropped/sequences/{self.removed_at_once}*sequences"
+        compared = similarity("encoder_end", rows=half, columns=half, inner="tower_hidden", times=removals)
         return Schedule(
             steps=(keep_share(self.keep, "encoder_end"),),
             operations=(

@@ -12,7 +12,7 @@ from asymsim.errors import InputError
 from asymsim.methods.base import Method, register
 from asymsim.methods.operations import bipartite_matching, saliency
 from asymsim.methods.requirements import whole_tower
-from asymsim.schedule import Schedule, keep_share
+from asymsim.schedule import Schedule, exact, keep_share
 
 
 @register("folder")
@@ -21,7 +21,8 @@ class Folder(Method):
     """Between attention and MLP of one block, tokens are folded pairwise until floor(keep N) are left.
 
     A fold merges at most half of the tokens, so that smaller shares fold several times, each fold on half as
-    many tokens as the one before. [CLS] attention of the block steers the matching, so the block runs unfused.
+    many tokens as the one before, rounded up; the number of folds is that of an even count. One token is
+    left at least. [CLS] attention of the block steers the matching, so the block runs unfused.
 
     Parameters
     ----------
@@ -46,9 +47,10 @@ class Folder(Method):
         # Below a thousandth further folds are on next to nothing.
         while left > max(self.keep, 0.001):
             folds, left = folds + 1, left / 2
-        matching = (operation for fold in range(folds) for operation in bipartite_matching(tower, layer, fold))
+        matching = (operation for fold in range(folds) for operation in bipartite_matching(layer, fold))
         return Schedule(
-            steps=(keep_share(self.keep, "encoder_mlp", layer),),
+            # A fold merges into tokens that stay: of any number one is left.
+            steps=(keep_share(self.keep, "encoder_mlp", layer, at_least=exact("1/1000000")),),
             operations=(saliency(tower, layer), *matching),
             unfused=(("encoder", layer),),
         )

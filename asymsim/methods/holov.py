@@ -20,10 +20,11 @@ from asymsim.schedule import Schedule, keep_share
 class HoloV(Method):
     """floor(keep N) tokens over 16 crops in proportion to their scores, by [CLS] attention within each.
 
-    Runs on projected tokens before the language model, so the projector sees all of them. A crop's score
-    combines attention with the variance of the cosine similarities within it: (N/16) x (N/16) x hidden
-    for 16 crops, written here as N x N x hidden/16, which is the same work. The penultimate encoder
-    layer's attention is read, so it runs unfused.
+    Runs on projected tokens before the language model, so the projector sees all of them, and the crops are
+    those of the whole prompt, not the encoder's. A crop's score combines attention with the variance of the
+    cosine similarities within it: (N/16) x (N/16) x hidden for each of 16. Where N is no multiple of them the
+    first have one token more, and all are charged like these. The penultimate encoder layer's attention is
+    read, so it runs unfused.
 
     Parameters
     ----------
@@ -45,15 +46,15 @@ class HoloV(Method):
         if self.crops < 1:
             raise InputError("holov: crops", self.crops, "give at least 1")
         read = attention_layer(tower, 2)
-        inner = str(max(1, model.language_model.hidden_size // self.crops))
+        crop = f"visual/{self.crops}"
         return Schedule(
             steps=(keep_share(self.keep),),
             operations=(
                 saliency(tower, read),
                 normalise("lm", 0),
-                similarity("lm", 0, rows="visual", columns="visual", inner=inner),
-                # Mean and variance of each token's similarities; the matrix is 1/16 as large as visual x visual.
-                reduce("lm", 0, rows="visual", columns="visual"),
+                similarity("lm", 0, rows=crop, columns=crop, times=str(self.crops)),
+                # Mean and variance of each token's similarities: add; subtract, square and add.
+                reduce("lm", 0, rows=crop, columns=crop, times=str(self.crops), flops=4),
                 top_k("lm", 0),
                 gather("lm", 0, rows="kept"),
             ),

@@ -23,11 +23,14 @@ def gather(stage: Place, layer: int = -1, rows: str = "remaining", width: str = 
     )
 
 
-def normalise(stage: Place, layer: int = -1, rows: str = "visual", width: str = "hidden") -> Operation:
+def normalise(
+    stage: Place, layer: int = -1, rows: str = "visual", width: str = "hidden", times: str = "1"
+) -> Operation:
     """Divide rows by their length: square and add, then scale, in one pass."""
     return Operation(
-        kind="elementwise", stage=stage, layer=layer, rows=rows, columns=width, writes=1, flops_per_element=3
-    )
+        kind="elementwise", stage=stage, layer=layer, rows=rows, columns=width, times=times, writes=1,
+        flops_per_element=3,
+    )  # fmt: skip
 
 
 def similarity(
@@ -35,6 +38,19 @@ def similarity(
 ) -> Operation:
     """Inner products of all pairs of two sets of vectors."""
     return Operation(kind="gemm", stage=stage, layer=layer, rows=rows, columns=columns, inner=inner, times=times)
+
+
+def nearest_in_sequence(rows: str, columns: str, inner: str = "tower_hidden") -> tuple[Operation, ...]:
+    """At the encoder's end: for each of ``rows`` the most similar of ``columns``, among those of its own sequence.
+
+    The counts are those of the whole prompt. Their even share a sequence is rounded up, so where the sequences
+    (crops, images) keep unequal numbers each is charged as the largest.
+    """
+    rows, columns = f"{rows}/sequences", f"{columns}/sequences"
+    return (
+        similarity("encoder_end", rows=rows, columns=columns, inner=inner, times="sequences"),
+        reduce("encoder_end", rows=rows, columns=columns, times="sequences"),
+    )
 
 
 def reduce(stage: Place, layer: int = -1, *, rows: str, columns: str, times: str = "1", flops: int = 1) -> Operation:
@@ -60,28 +76,29 @@ def saliency(tower: VisionTower, layer: int) -> Operation:
     return Operation(kind="elementwise", stage="encoder", layer=layer, rows="tower_heads*sequences", columns=columns)
 
 
-def bipartite_matching(tower: VisionTower, layer: int, halvings: int = 0) -> tuple[Operation, ...]:
+def bipartite_matching(layer: int, halvings: int = 0) -> tuple[Operation, ...]:
     """ToMe's matching and merging between attention and MLP of one encoder block, for every sequence.
 
-    Similarities are taken between the tokens at even and at odd places, by the head mean of the keys:
-    (n/2) x (n/2) x head_size, written here as n x n x head_size/4, which is the same work. ``halvings`` of the
-    tokens before it leave a quarter of that each; element-wise work is counted on all tokens, an upper bound.
+    Similarities are taken between the tokens at even and at odd places, by the head mean of the keys: of n tokens
+    ceil(n/2) x floor(n/2) x head_size. Each of ``halvings`` before it left ceil(n/2); averaging is counted on all
+    that leave, an upper bound. Where nothing is merged nothing is compared.
     """
-    size = tower.layer_kinds[tower.layer_pattern[layer]].head_size
+    present = f"visual/{2**halvings}"
+    where_merged = "sequences*dropped/dropped"
     return (
-        reduce("encoder_mlp", layer, rows="visual*sequences", columns="tower_hidden"),
-        normalise("encoder_mlp", layer, "visual*sequences", "tower_head_size"),
+        reduce("encoder_mlp", layer, rows=present, columns="tower_hidden", times=where_merged),
+        normalise("encoder_mlp", layer, present, "tower_head_size", times=where_merged),
         similarity(
             "encoder_mlp",
             layer,
-            rows="visual",
-            columns="visual",
-            inner=str(max(1, size // 4 ** (halvings + 1))),
-            times="sequences",
+            rows=f"{present}/2",
+            columns=f"{present}//2",
+            inner="tower_head_size",
+            times=where_merged,
         ),
-        top_k("encoder_mlp", layer, times="sequences"),
+        top_k("encoder_mlp", layer, present, times=where_merged),
         average_into("encoder_mlp", layer, rows="dropped*sequences"),
-        gather("encoder_mlp", layer, "remaining*sequences", "tower_hidden"),
+        gather("encoder_mlp", layer, f"remaining*{where_merged}", "tower_hidden"),
     )
 
 

@@ -23,6 +23,8 @@ NEIGHBOURS = 32
 class PruMerge(Method):
     """Tokens whose [CLS] attention is an outlier, each averaged with its 32 nearest, and one for all dropped.
 
+    Each encoder sequence (crop) is pruned by itself and its nearest are its own. Each has a token for all
+    dropped, of which one alone is told apart from the outliers, an upper bound where there are several.
     The number of outliers, above Q3 + 1.5 IQR, depends on the image; ``keep`` is its mean with the one
     extra token. [CLS] attention is computed anew from the q and k of the last encoder layer over the whole
     width, as the released code does, so the encoder stays fused; it is compared by the same keys.
@@ -63,8 +65,14 @@ class PruMerge(Method):
                 # Quartiles need the scores in order.
                 top_k("encoder_end", columns="tower_tokens", times="sequences"),
                 normalise("encoder_end", rows="tower_tokens*sequences", width="tower_hidden"),
-                similarity("encoder_end", rows="kept", columns="visual", inner="tower_hidden"),
-                top_k("encoder_end", columns="visual", times="kept"),
+                similarity(
+                    "encoder_end",
+                    rows="kept/sequences",
+                    columns="visual/sequences",
+                    inner="tower_hidden",
+                    times="sequences",
+                ),
+                top_k("encoder_end", columns="visual/sequences", times="kept"),
                 average_into("encoder_end", rows=f"{NEIGHBOURS}*kept"),
                 average_into("encoder_end"),
                 gather("encoder_end", rows="kept", width="tower_hidden"),

@@ -18,7 +18,7 @@ from asymsim.schedule import Schedule, Step, drop_count, exact
 @register("tome")
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ToMe(Method):
-    """r bipartite merges a block, between attention and MLP; each halves the tokens at most.
+    """r bipartite merges a block, between attention and MLP, of n tokens at most floor(n/2).
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class ToMe(Method):
         if self.r is not None and self.r < 0:
             raise InputError("tome: r", self.r, "give a number of merges, 0 or more")
         blocks = range(len(tower.layer_pattern))
-        operations = (operation for layer in blocks for operation in bipartite_matching(tower, layer))
+        operations = (operation for layer in blocks for operation in bipartite_matching(layer))
         return Schedule(steps=tuple(self._step(layer, len(blocks)) for layer in blocks), operations=tuple(operations))
 
     def _step(self, layer: int, blocks: int) -> Step:

@@ -13,11 +13,10 @@ from asymsim.methods.base import Method, lm_layers, register
 from asymsim.methods.operations import (
     average_into,
     gather,
+    nearest_in_sequence,
     normalise,
     recomputed_attention,
-    reduce,
     saliency,
-    similarity,
     top_k,
 )
 from asymsim.methods.requirements import attention_layer, check_layer, visual_sequence
@@ -30,8 +29,9 @@ class VScan(Method):
     """Tokens chosen by [CLS] attention of an output and a shallow encoder layer, the rest merged into them;
     then a third of these before the middle layer of the language model.
 
-    Both encoder layers run unfused. In the language model the attention of the last instruction token is
-    computed anew, as in PyramidDrop, on whose code the released one is built.
+    The encoder's stage works on each encoder sequence (crop) by itself, and both layers that it reads run
+    unfused. The second pruning is that of the whole prompt; the attention of the last instruction token is
+    computed anew for it, as in PyramidDrop, on whose code the released one is built.
 
     Parameters
     ----------
@@ -80,8 +80,7 @@ class VScan(Method):
                 *(saliency(tower, read) for read in reads),
                 top_k("encoder_end", times="2"),
                 normalise("encoder_end", rows="tower_tokens*sequences", width="tower_hidden"),
-                similarity("encoder_end", rows="dropped", columns="kept", inner="tower_hidden"),
-                reduce("encoder_end", rows="dropped", columns="kept"),
+                *nearest_in_sequence("dropped", "kept"),
                 average_into("encoder_end"),
                 gather("encoder_end", rows="kept", width="tower_hidden"),
                 *recomputed_attention(layer),

@@ -58,6 +58,11 @@ def nearest_share(share: float | Fraction, count: int) -> int:
     return round(as_fraction(share) * count)
 
 
+def evenly(total: int, capacities: Sequence[int]) -> list[int]:
+    """Divide ``total`` into equal parts, the first ones one larger where it must be; at most all there is room for."""
+    return apportion(min(total, sum(capacities)), [1.0] * len(capacities), capacities)
+
+
 def apportion(total: int, weights: Sequence[float], capacities: Sequence[int]) -> list[int]:
     """Divide ``total`` in proportion to ``weights``, never above a capacity, nothing left over.
 

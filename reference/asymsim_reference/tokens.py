@@ -97,6 +97,11 @@ class VisualTokens:
     features: Tensor
     index: Tensor
 
+    @classmethod
+    def join(cls, parts: Sequence[VisualTokens]) -> VisualTokens:
+        """The tokens of all sequences, in their order."""
+        return cls(torch.cat([part.features for part in parts]), torch.cat([part.index for part in parts]))
+
 
 @dataclass(frozen=True)
 class PromptTokens:

@@ -76,8 +76,12 @@ class SmallVlm:
 
     def all_visual(self, tokens: EncoderTokens) -> VisualTokens:
         """All patch tokens that the encoder leaves, sequence by sequence."""
+        return VisualTokens.join(self.visual_by_sequence(tokens))
+
+    def visual_by_sequence(self, tokens: EncoderTokens) -> list[VisualTokens]:
+        """The patch tokens that the encoder leaves of each sequence."""
         offsets = torch.arange(len(tokens.index))[:, None] * self.shape.patches
-        return VisualTokens(tokens.patches.flatten(0, 1), (tokens.index + offsets).flatten())
+        return [VisualTokens(*own) for own in zip(tokens.patches, tokens.index + offsets, strict=True)]
 
     def project(self, features_nd: Tensor) -> Tensor:
         """Two linear layers with GELU between them."""

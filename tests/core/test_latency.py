@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from asymsim.core.efficiency import unfitted
 from asymsim.core.latency import gemm_flops, row_seconds
 from asymsim.core.layout import (
     ALL_REDUCE,
@@ -19,15 +20,14 @@ from asymsim.core.layout import (
     OPERATOR,
     REPLICATED,
     UNFUSED_ATTENTION,
-    GpuArrays,
 )
 
-GPU = GpuArrays(flops_per_s=1e12, vector_flops_per_s=1e10, bandwidth_bytes_per_s=1e9, link_bytes_per_s=1e8, sm_count=10)
+GPU = unfitted(flops_per_s=1e12, vector_flops_per_s=1e10, bandwidth_bytes_per_s=1e9, link_bytes_per_s=1e8, sm_count=10)
 
 
 def row(**values: int) -> np.void:
     made = np.zeros(1, OPERATOR)
-    made["count"] = made["groups"] = made["kv_heads"] = 1
+    made["count"] = made["groups"] = made["heads"] = made["kv_heads"] = 1
     for name, value in values.items():
         made[name] = value
     return made[0]

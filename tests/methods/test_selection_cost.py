@@ -80,8 +80,8 @@ def test_desap_counts_all_of_it() -> None:
         )
     )
     text = 2 * BATCH * (12 * 77 * 12 * 768**2 + 12 * 2 * 77**2 * 768 + 77 * 768**2)
-    alignment = 2 * BATCH * (N * 77 + N + 77) * 768
-    merging = 2 * BATCH * (N - kept) * kept * HIDDEN
+    alignment = 2 * BATCH * (N * 77 + N + sequences * 77) * 768
+    merging = 2 * BATCH * sequences * (N - kept) // 2 * kept // 2 * HIDDEN
     assert sum(row["flops"] for row in result.selection) == tower + text + alignment + merging
 
 
@@ -108,13 +108,63 @@ def test_dart_compares_with_eight_pivots() -> None:
 @pytest.mark.parametrize("merges", [1, 8])
 def test_tome_compares_halves_in_every_block(merges: int) -> None:
     result = with_method("tome", r=merges)
-    flops = sum(2 * BATCH * 2 * (576 - block * merges) ** 2 // 4 * 16 for block in range(24))
-    assert sum(row["flops"] for row in result.selection) == pytest.approx(flops, rel=1e-12)
+    present = [576 - block * merges for block in range(24)]
+    flops = sum(2 * BATCH * 2 * ((n + 1) // 2) * (n // 2) * 16 for n in present)
+    assert sum(row["flops"] for row in result.selection) == flops
+
+
+@pytest.mark.parametrize("settings", [{"r": 0}, {"keep": 1.0}])
+def test_tome_costs_nothing_where_nothing_is_merged(settings: dict[str, float]) -> None:
+    assert with_method("tome", **settings).selection == []  # type: ignore[arg-type]
+
+
+def test_tome_stops_matching_when_one_token_is_left() -> None:
+    """576 tokens are halved ten times: 576, 288, 144, 72, 36, 18, 9, 5, 3, 2, 1."""
+    products = [row for row in with_method("tome", r=10_000).selection if row["kind"] == "gemm"]
+    assert [(row["layer"], row["m"], row["n"]) for row in products][-4:] == [(6, 5, 4), (7, 3, 2), (8, 2, 1), (9, 1, 1)]
+
+
+def test_folder_folds_no_further_than_one_token() -> None:
+    assert with_method("folder", keep=0.0).visual == [2] * 32
+    assert not [row for row in with_method("folder", keep=1.0).selection if row["kind"] == "gemm"]
 
 
 def test_holov_compares_within_sixteen_crops() -> None:
     result = with_method("holov")
     assert sum(row["flops"] for row in result.selection) == 2 * BATCH * 16 * (N // 16) ** 2 * HIDDEN
+
+
+@pytest.mark.parametrize("crops", [1, 5, 7, 16, 5000])
+def test_holov_charges_all_crops_as_the_largest(crops: int) -> None:
+    largest = -(-N // crops)
+    result = with_method("holov", crops=crops)
+    assert sum(row["flops"] for row in result.selection) == 2 * BATCH * crops * largest**2 * HIDDEN
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "all_crops", "product"),
+    [
+        ("visionzip", {"dominant": 54, "contextual": 10}, {"dominant": 270, "contextual": 50}, (522, 10, 16)),
+        ("visionzip", {"keep": 1 / 9}, {"keep": 1 / 9}, (522, 10, 16)),
+        ("vscan", {"keep": 1 / 9}, {"keep": 1 / 9}, (480, 96, 64)),
+        ("desap", {"keep": 1 / 9}, {"keep": 1 / 9}, (512, 64, 64)),
+        # 64 with the token for all dropped, and five times 64.
+        ("prumerge", {"keep": 65 / 576}, {"keep": 321 / 2880}, (64, 576, 64)),
+    ],
+)
+@pytest.mark.parametrize("parts", ["sequences", "images"])
+def test_crops_are_compared_within_each(
+    name: str, one: dict[str, float], all_crops: dict[str, float], product: tuple[int, int, int], parts: str
+) -> None:
+    """Five crops, or images, cost five times one's pairwise products; across all of them it would be 25 times."""
+    case = CASES["crops"]
+    single = run(method(name, None, one).schedule(case.model), case, sequences=1, visual_tokens=576)
+    several = run(method(name, None, all_crops).schedule(case.model), case, **{"images": 1, "sequences": 1, parts: 5})
+    (own,), (whole,) = single.products(*product), several.products(*product)
+    assert own["groups"] == BATCH
+    assert whole["groups"] == 5 * BATCH
+    for quantity in ("flops", "read_bytes", "write_bytes"):
+        assert whole[quantity] == 5 * own[quantity]
 
 
 def test_flashvlm_projects_everything_besides() -> None:

@@ -151,14 +151,21 @@ TWINS: dict[str, tuple[Twin, ...]] = {
             answers=((4, 6), (6, 8), (9, 11), (11, 13)),
         ),
     ),
-    "desap": _everywhere(*_same({"keep": 0.25, **_TEXT_TOWER}, {"keep": 1 / 9, **_TEXT_TOWER, "text_tower_layers": 0})),
+    # Of three crops each keeps as many: here, in VisionZip, VScan and FlashVLM (test_bounds has others).
+    "desap": (
+        *_everywhere(*_same({"keep": 0.25, **_TEXT_TOWER}, {"keep": 1 / 9, **_TEXT_TOWER, "text_tower_layers": 0})),
+        *_same({"keep": 0.25, **_TEXT_TOWER}, vlm="crops"),
+    ),
     "sparsevlm": _everywhere(*_same({"counts": (40, 20, 6), "layers": (1, 3, 5)})),
     "pyramiddrop": _everywhere(*_same({"ratio": 0.5}, {"ratio": 0.4, "layers": (1, 2, 6)})),
-    "visionzip": _everywhere(
-        *_same({"dominant": 27, "contextual": 5}),
-        Twin(cost={"keep": 0.5}, reference={"dominant": 27, "contextual": 5}),
-        # 27/32 of 16 is no whole number; the two add up to 16 all the same.
-        Twin(cost={"keep": 0.25}, reference={"dominant": 14, "contextual": 2}),
+    "visionzip": (
+        *_everywhere(
+            *_same({"dominant": 27, "contextual": 5}),
+            Twin(cost={"keep": 0.5}, reference={"dominant": 27, "contextual": 5}),
+            # 27/32 of 16 is no whole number; the two add up to 16 all the same.
+            Twin(cost={"keep": 0.25}, reference={"dominant": 14, "contextual": 2}),
+        ),
+        *_same({"dominant": 15, "contextual": 6}, vlm="crops"),
     ),
     "hired": (*_same({}, {"keep": 0.7, "full_image_share": 0.2}, vlm="crops"),),
     "prumerge": _everywhere(
@@ -168,9 +175,15 @@ TWINS: dict[str, tuple[Twin, ...]] = {
             reference={"plus": True},
         ),
     ),
-    # Patches are compared at even and odd places: n^2/4 pairs, which is exact where n is even in every block.
-    "tome": _everywhere(*_same({"r": 4}, {"r": 6}, {"keep": 0.5})),
-    "folder": _everywhere(*_same({"keep": 0.34}, {"keep": 0.75, "blocks_from_end": 1})),
+    # From odd counts on, and where nothing is left to merge.
+    "tome": (
+        *_everywhere(*_same({"r": 4}, {"r": 6}, {"keep": 0.5}, {"r": 1}, {"r": 0}, {"r": 99}, {"keep": 1.0})),
+        *_same({"r": 4}, {"r": 3}, {"keep": 0.1}, vlm="crops"),
+    ),
+    "folder": (
+        *_everywhere(*_same(*({"keep": keep} for keep in (0.34, 0.1, 0.0, 1.0)), {"keep": 0.75, "blocks_from_end": 1})),
+        *_same({"keep": 0.34}, vlm="crops"),
+    ),
     # e is set, since the schedule has one mean value; it rounds once where the method rounds at each pruning, with the
     # same result for these (test_bounds has others).
     "flowcut": (
@@ -181,13 +194,19 @@ TWINS: dict[str, tuple[Twin, ...]] = {
             vlm="crops",
         ),
     ),
-    # Sixteen crops of four tokens each: the cost file divides N^2 by the number of crops.
-    "holov": _everywhere(*_same({"keep": 0.25}, {"keep": 0.6, "crops": 8})),
+    # Contiguous crops of one size: sixteen of four tokens each, and sixteen of three across the encoder's crops.
+    "holov": (*_everywhere(*_same({"keep": 0.25}, {"keep": 0.6, "crops": 8})), *_same({"keep": 0.25}, vlm="crops")),
     # The mean over the layers is keep: 1.5 keep N tokens, then a third of them in the second half.
-    "vscan": _everywhere(Twin(cost={"keep": 1 / 3}, reference={"first": 1 / 2, "final": 1 / 6})),
+    "vscan": (
+        *_everywhere(Twin(cost={"keep": 1 / 3}, reference={"first": 1 / 2, "final": 1 / 6})),
+        Twin(cost={"keep": 1 / 3}, reference={"first": 1 / 2, "final": 1 / 6}, vlm="crops"),
+    ),
     "dart": _everywhere(*_same({}, {"keep": 0.7, "layer": 3, "image_pivots": 3, "text_pivots": 2}, {"keep": 0.0})),
     # Without a diverse half: what that costs is bounded, not counted (test_bounds).
-    "flashvlm": _everywhere(*_same({"keep": 0.25, "important_share": 1.0})),
+    "flashvlm": (
+        *_everywhere(*_same({"keep": 0.25, "important_share": 1.0})),
+        *_same({"keep": 0.25, "important_share": 1.0}, vlm="crops"),
+    ),
     # The cost file takes all text to follow the image.
     "vl_cache": (
         *_everywhere(Twin(cost={"keep": 0.3}, reference={"layer_shares": (0.3,) * 8}, image_at=0)),

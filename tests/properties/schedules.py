@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from asymsim.arrays import model_arrays, schedule_arrays
 from asymsim.catalogue.model import VlmModel
+from asymsim.core.efficiency import unfitted
 from asymsim.core.layout import GpuArrays, Load, Precision
 from asymsim.operators import OperatorTable, operator_table
 from asymsim.schedule import KvPolicy, Operation, Recycle, Schedule, Step, TextEviction
 
 BF16 = Precision(16, 16, 16, 1)
-GPU = GpuArrays(1e15, 6e13, 3e12, 4e11, 132)
+GPU = unfitted(1e15, 6e13, 3e12, 4e11, 132)
 SHARES = st.one_of(
     st.sampled_from([Fraction(0), Fraction(1, 3), Fraction(1, 2), Fraction(1)]),
     st.fractions(0, 1, max_denominator=50),
@@ -70,11 +71,11 @@ def evictions(draw: st.DrawFn) -> TextEviction:
 
 DIMENSIONS = st.lists(
     st.sampled_from(
-        ["2", "visual", "kept", "dropped", "merged", "text", "tokens", "remaining", "kv", "heads", "hidden"]
+        "2 sequences visual kept dropped merged text tokens remaining kv heads hidden".split()  # noqa: SIM905
     ),
     min_size=1,
     max_size=2,
-).map("*".join)
+).flatmap(lambda words: st.sampled_from(["*", "/", "//"]).map(lambda sign: sign.join(words)))
 
 
 @st.composite

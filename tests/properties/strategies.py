@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from asymsim.catalogue.images.fixed import FixedTile
 from asymsim.catalogue.model import LanguageModel, Layer, Linear, Projector, Resampler, VisionTower, VlmModel
-from asymsim.core.layout import GpuArrays, Load, Precision
+from asymsim.core.efficiency import unfitted
+from asymsim.core.layout import Load, Precision
 
 HEADS = st.sampled_from([(1, 1), (2, 1), (2, 2), (4, 2), (6, 3), (8, 2), (3, 3)])
 SIZES = st.integers(1, 40)
@@ -144,7 +145,7 @@ PRECISIONS = st.builds(
     tp_size=st.just(1),
 )
 GPUS = st.builds(
-    GpuArrays,
+    unfitted,
     flops_per_s=st.floats(1e6, 1e16),
     vector_flops_per_s=st.floats(1e6, 1e15),
     bandwidth_bytes_per_s=st.floats(1e6, 1e14),

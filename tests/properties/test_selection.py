@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from fractions import Fraction
 
@@ -33,6 +34,7 @@ def places(operation: Operation, model: VlmModel, schedule: Schedule, load: Load
     made: Tokens = tokens(model, schedule, load)
     kind = model.language_model.layer_kinds[0]
     fixed = {"heads": kind.heads, "hidden": model.language_model.hidden_size}
+    fixed["sequences"] = load.images * load.sequences
     if operation.stage in ("encoder", "encoder_mlp"):
         if not made.tower:
             return [fixed | _counts(0, 0, 0, 0)]
@@ -72,13 +74,22 @@ def _counts(before: int, after: int, merged: int, text: int) -> dict[str, int]:
     }  # fmt: skip
 
 
+def size(text: str, known: dict[str, int]) -> int:
+    """A product of at most two factors."""
+    first, sign, second = re.fullmatch(r"(\w+)(?:(\W+)(\w+))?", text).groups()  # type: ignore[union-attr]
+    left, right = (int(word) if word.isdigit() else known[word] for word in (first, second or "1"))
+    if sign in (None, "*"):
+        return left * right
+    share = Fraction(left, right or 1)
+    return math.ceil(share) if sign == "/" else math.floor(share)
+
+
 def expected(operation: Operation, model: VlmModel, schedule: Schedule, load: Load) -> tuple[int, int]:
     """FLOPs of products, and element-wise ones, of the batch."""
     flops = element_wise = 0
     for known in places(operation, model, schedule, load):
         rows, columns, inner, times = (
-            math.prod(int(word) if word.isdigit() else known[word] for word in getattr(operation, name).split("*"))
-            for name in ("rows", "columns", "inner", "times")
+            size(getattr(operation, name), known) for name in ("rows", "columns", "inner", "times")
         )
         if operation.kind == "elementwise":
             element_wise += load.batch_size * times * rows * columns * operation.flops_per_element

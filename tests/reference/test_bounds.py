@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from oracles.run_schedule import run
-from oracles.twins import Twin, both
+from oracles.twins import Twin, both, vlm_named
 
 
 def selection_flops(name: str, twin: Twin) -> tuple[int, int]:
@@ -25,21 +25,54 @@ def test_flashvlm_counts_every_comparison_on_all_tokens(vlm: str) -> None:
     )
     # 56 residual tokens lose 8 at a time until 8 are left: n/2 x n/2 x 64 each time.
     assert counted == products + sum(2 * (n // 2) ** 2 * 64 for n in range(56, 8, -8))
-    assert counted < declared
+    assert declared == products + 6 * 2 * 32**2 * 64
 
 
-def test_folder_counts_folds_on_an_eighth_and_less_as_one_on_a_quarter() -> None:
-    """A quarter of a fold's work for each halving before it, as far as the head size of 16 divides."""
-    counted, declared = selection_flops("folder", Twin({"keep": 0.1}, {"keep": 0.1}))
-    assert counted == sum(2 * (n // 2) ** 2 * 16 for n in (64, 32, 16, 8))
-    assert declared == sum(2 * (n // 2) ** 2 * 16 for n in (64, 32, 32, 32))
+# The last three leave less than one removal, in the crops 1, 5 and 7 of their 48.
+@pytest.mark.parametrize("settings", [{"keep": 0.4}, {"keep": 0.99}, {"keep": 0.9}, {"keep": 0.86}])
+@pytest.mark.parametrize("vlm", ["cls", "no_cls", "crops"])
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+def test_flashvlm_charges_a_started_removal(settings: dict[str, float], vlm: str, at_once: int) -> None:
+    settings = {**settings, "removed_at_once": at_once}
+    counted, declared = selection_flops("flashvlm", Twin(settings, settings, vlm=vlm))
+    assert counted <= declared
 
 
-def test_odd_counts_compare_a_quarter_pair_less() -> None:
-    """(n - 1)/2 x (n + 1)/2 pairs against the n^2/4 of the cost file: off by size/2 FLOPs a block, or 2 x 16/4."""
-    counted, declared = selection_flops("tome", Twin({"r": 1}, {"r": 1}))
-    odd_blocks = 4
-    assert declared - counted == odd_blocks * 2 * 16 // 4
+@pytest.mark.parametrize(("dominant", "contextual"), [(16, 7), (7, 4), (1, 1), (40, 5), (48, 3)])
+def test_visionzip_charges_every_crop_as_the_largest(dominant: int, contextual: int) -> None:
+    settings = {"dominant": dominant, "contextual": contextual}
+    counted, declared = selection_flops("visionzip", Twin(settings, settings, vlm="crops"))
+    shares = [-(-count // 3) for count in (48 - dominant, min(contextual, 48 - dominant))]
+    assert counted <= declared == 3 * 2 * shares[0] * shares[1] * 16
+
+
+@pytest.mark.parametrize("name", ["desap", "vscan"])
+@pytest.mark.parametrize("tokens", [4, 19, 31, 47])
+def test_crops_that_share_unevenly_are_charged_as_the_largest(name: str, tokens: int) -> None:
+    cost, reference = {"keep": tokens / 48}, {"keep": tokens / 48}
+    if name == "vscan":
+        # Nothing more leaves half-way.
+        cost["second_share"] = 1.0
+        reference = {"first": tokens / 48, "final": tokens / 48}
+    counted, declared = selection_flops(name, Twin(cost, reference, vlm="crops"))
+    assert counted <= declared < 1.1 * counted
+
+
+@pytest.mark.parametrize("plus", [False, True])
+def test_prumerge_tells_one_token_for_all_dropped_from_the_outliers(plus: bool) -> None:
+    """Three crops have three such tokens, so two more are compared, and two for the rounding, by 16 x 64."""
+    twin = Twin(lambda _, result: {"keep": result.visual[0] / 48, "plus": plus}, reference={"plus": plus}, vlm="crops")
+    counted, declared = selection_flops("prumerge", twin)
+    assert 2 * 2 * 16 * 64 <= declared - counted <= 4 * 2 * 16 * 64
+
+
+@pytest.mark.parametrize("crops", [5, 7, 60, 64, 100])
+@pytest.mark.parametrize("vlm", ["cls", "crops"])
+def test_holov_charges_every_crop_as_the_largest(crops: int, vlm: str) -> None:
+    settings = {"keep": 0.25, "crops": crops}
+    counted, declared = selection_flops("holov", Twin(settings, settings, vlm=vlm))
+    tokens = 48 if vlm == "crops" else 64
+    assert counted <= declared == 2 * crops * (-(-tokens // crops)) ** 2 * vlm_named(vlm).shape.hidden
 
 
 @pytest.mark.parametrize("vlm", ["cls", "no_cls", "crops"])

@@ -14,7 +14,7 @@ from asymsim_reference.layers import attention_weights, join_heads, layer_norm, 
 from asymsim_reference.merging import merge_into_nearest
 from asymsim_reference.methods.base import ReferenceMethod, register
 from asymsim_reference.scores import saliency
-from asymsim_reference.selection import complement, floor_share, top_k
+from asymsim_reference.selection import complement, evenly, floor_share, top_k
 from asymsim_reference.text_tower import TextTower
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, Prompt, VisualTokens
 from asymsim_reference.vlm import SmallVlm
@@ -58,8 +58,9 @@ def alignment(visual_nd: Tensor, text_ld: Tensor, visual_1d: Tensor, text_1d: Te
 class DeSAP(ReferenceMethod):
     """K = floor(keep N) tokens stay, K // 2 by A_t over all, the others by A_s over the rest.
 
-    Without [CLS] the mean patch stands for v (our assumption). The text tower and the projections into the joint space
-    have random weights of their own.
+    K is shared evenly by the encoder sequences, each aligned with the text and merged by itself (our reading: v is
+    the [CLS] row of one sequence's A_d). Without [CLS] the mean patch stands for v (our assumption). The text tower
+    and the projections into the joint space have random weights of their own.
     """
 
     keep: float = 1 / 9
@@ -90,23 +91,27 @@ class DeSAP(ReferenceMethod):
     def after_block(self, block: int, tokens: EncoderTokens, trace: AttentionTrace) -> None:
         if block == self._last:
             assert trace.weights is not None
-            self._saliency = saliency(trace.weights, tokens.extra).flatten()
+            self._saliency = saliency(trace.weights, tokens.extra)
 
     def encoder_end(self, tokens: EncoderTokens) -> VisualTokens:
         decoupled = decoupled_attention(self.vlm, self._last, self._input)
         joint_snd = layer_norm(decoupled, *self._joint_norm) @ self._joint
-        visual = joint_snd[:, tokens.extra :].flatten(0, 1)
-        whole = joint_snd[:1, 0] if tokens.extra else visual.mean(0, keepdim=True)
         text = self._text_tower.encode(self.prompt.text)
-        scores = alignment(visual, text, whole, text[-1:])
-        everything = self.vlm.all_visual(tokens)
-        kept = self._choose(scores)
-        dropped = complement(kept, len(scores))
-        return VisualTokens(merge_into_nearest(everything.features, kept, dropped), everything.index[kept])
+        parts = self.vlm.visual_by_sequence(tokens)
+        sizes = [len(part.index) for part in parts]
+        counts = evenly(floor_share(self.keep, sum(sizes)), sizes)
+        reduced = []
+        for part, joint_nd, attended, count in zip(parts, joint_snd, self._saliency, counts, strict=True):
+            visual = joint_nd[tokens.extra :]
+            whole = joint_nd[:1] if tokens.extra else visual.mean(0, keepdim=True)
+            kept = self._choose(alignment(visual, text, whole, text[-1:]), attended, count)
+            features = merge_into_nearest(part.features, kept, complement(kept, len(visual)))
+            reduced.append(VisualTokens(features, part.index[kept]))
+        return VisualTokens.join(reduced)
 
-    def _choose(self, scores_n: Tensor) -> Tensor:
-        count = floor_share(self.keep, len(scores_n))
+    @staticmethod
+    def _choose(scores_n: Tensor, saliency_n: Tensor, count: int) -> Tensor:
         by_text = top_k(scores_n, count // 2)
         rest = complement(by_text, len(scores_n))
-        by_saliency = rest[top_k(self._saliency[rest], count - len(by_text))]
+        by_saliency = rest[top_k(saliency_n[rest], count - len(by_text))]
         return torch.cat([by_text, by_saliency]).sort().values

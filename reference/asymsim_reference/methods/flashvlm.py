@@ -13,7 +13,7 @@ from torch import Tensor
 from asymsim_reference.layers import unit
 from asymsim_reference.methods.base import ReferenceMethod, register
 from asymsim_reference.scores import saliency
-from asymsim_reference.selection import complement, floor_share, ranking, top_k
+from asymsim_reference.selection import complement, evenly, floor_share, ranking, top_k
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, VisualTokens
 
 # Temperature of the mean over the text tokens, in the released code.
@@ -30,6 +30,7 @@ def between_0_and_1(scores_n: Tensor) -> Tensor:
 class FlashVLM(ReferenceMethod):
     """floor(keep N) tokens: ``important_share`` of them by the geometric mean of text relevance and saliency.
 
+    They are shared evenly by the encoder sequences, each pruned by itself (our reading).
     All tokens are projected for their cosines with the text embeddings. Of the residual tokens the
     closest duplicates leave, a few at a time, until the budget is met: each at an even place is compared with
     all at odd places. (The released code sharpens the contrast of the text relevance besides.)
@@ -44,15 +45,21 @@ class FlashVLM(ReferenceMethod):
 
     def after_block(self, block: int, tokens: EncoderTokens, trace: AttentionTrace) -> None:
         if trace.weights is not None:
-            self._saliency = saliency(trace.weights, tokens.extra).flatten()
+            self._saliency = saliency(trace.weights, tokens.extra)
 
     def encoder_end(self, tokens: EncoderTokens) -> VisualTokens:
-        everything = self.vlm.all_visual(tokens)
+        parts = self.vlm.visual_by_sequence(tokens)
+        sizes = [len(part.index) for part in parts]
+        counts = evenly(floor_share(self.keep, sum(sizes)), sizes)
+        own = zip(parts, self._saliency, counts, strict=True)
+        return VisualTokens.join([self._reduced(*each) for each in own])
+
+    def _reduced(self, everything: VisualTokens, saliency_n: Tensor, count: int) -> VisualTokens:
+        """One sequence's tokens."""
         projected = unit(self.vlm.project(everything.features))
         cosine_nl = projected @ unit(self.vlm.embed_text(self.prompt.text)).T
         relevance = (torch.softmax(cosine_nl / TEMPERATURE, 1) * cosine_nl).sum(1)
-        fused = (between_0_and_1(self._saliency) * between_0_and_1(relevance)).sqrt()
-        count = floor_share(self.keep, len(fused))
+        fused = (between_0_and_1(saliency_n) * between_0_and_1(relevance)).sqrt()
         important = top_k(fused, floor_share(self.important_share, count))
         rest = complement(important, len(fused))
         rest = rest[ranking(fused[rest])]

@@ -32,7 +32,8 @@ class PruMerge(ReferenceMethod):
     that were dropped.
 
     Attention is that of the last block's [CLS] over the whole width (one head), from the block's own q and k; without
-    [CLS] the mean over all queries. Of one encoder sequence; the extra token stands at the last dropped place.
+    [CLS] the mean over all queries. Each encoder sequence is reduced by itself; its extra token stands at its last
+    dropped place.
 
     Parameters
     ----------
@@ -47,30 +48,34 @@ class PruMerge(ReferenceMethod):
             keys, extra = join_heads(trace.keys), tokens.extra
             queries = join_heads(trace.queries)
             asking = queries[:, :1] if extra else queries
-            self._scores = attention_weights(asking, keys).mean(1)[0, extra:]
-            self._keys = keys[0, extra:]
+            self._scores = attention_weights(asking, keys).mean(1)[:, extra:]
+            self._keys = keys[:, extra:]
 
-    def _chosen(self) -> Tensor:
-        chosen = outliers(self._scores)
-        taken = torch.zeros(len(self._scores), dtype=torch.bool)
+    def _chosen(self, scores_n: Tensor) -> Tensor:
+        chosen = outliers(scores_n)
+        taken = torch.zeros(len(scores_n), dtype=torch.bool)
         taken[chosen] = True
         if self.plus:
             taken[:: max(1, len(taken) // max(1, len(chosen)))] = True
         return taken.nonzero()[:, 0]
 
     def encoder_end(self, tokens: EncoderTokens) -> VisualTokens:
-        everything = self.vlm.all_visual(tokens)
-        features, count = everything.features, len(self._scores)
-        kept = self._chosen()
+        own = zip(self.vlm.visual_by_sequence(tokens), self._scores, self._keys, strict=True)
+        return VisualTokens.join([self._reduced(*each) for each in own])
+
+    def _reduced(self, everything: VisualTokens, scores_n: Tensor, keys_nd: Tensor) -> VisualTokens:
+        """One sequence's tokens."""
+        features, count = everything.features, len(scores_n)
+        kept = self._chosen(scores_n)
         dropped = complement(kept, count)
-        directions = unit(self._keys)
+        directions = unit(keys_nd)
         # The nearest of all is the token itself.
         nearest = (directions[kept] @ directions.T).topk(min(NEIGHBOURS + 1, count)).indices
-        weights = self._scores[nearest]
+        weights = scores_n[nearest]
         merged = (features[nearest] * (weights / weights.sum(1, keepdim=True))[..., None]).sum(1)
         if not len(dropped):
             return VisualTokens(merged, everything.index[kept])
-        share = self._scores[dropped] / self._scores[dropped].sum()
+        share = scores_n[dropped] / scores_n[dropped].sum()
         one = (features[dropped] * share[:, None]).sum(0, keepdim=True)
         index, order = torch.cat([kept, dropped[-1:]]).sort()
         return VisualTokens(torch.cat([merged, one])[order], everything.index[index])

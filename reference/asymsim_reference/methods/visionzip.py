@@ -8,23 +8,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from asymsim_reference.layers import unit
 from asymsim_reference.merging import average_into
 from asymsim_reference.methods.base import ReferenceMethod, register
 from asymsim_reference.scores import patch_keys, saliency
-from asymsim_reference.selection import complement, top_k
+from asymsim_reference.selection import complement, evenly, top_k
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, VisualTokens
 
 
 @register("visionzip")
 @dataclass
 class VisionZip(ReferenceMethod):
-    """``dominant`` patch tokens and ``contextual`` cluster means, over all encoder sequences together.
+    """``dominant`` patch tokens and ``contextual`` cluster means, shared evenly by the encoder sequences.
 
-    The contextual tokens are at even strides among the rest, and every other one of the rest is averaged into
-    that of the most similar keys. Both scores and keys are those of the penultimate block. ([CLS] itself, which
-    the released code hands to the projector besides, stays behind.)
+    Each sequence is reduced by itself. The contextual tokens are at even strides among the rest, and every other one
+    of the rest is averaged into that of the most similar keys. Both scores and keys are those of the penultimate
+    block. ([CLS] itself, which the released code hands to the projector besides, stays behind.)
     """
 
     dominant: int = 54
@@ -39,19 +40,28 @@ class VisionZip(ReferenceMethod):
     def after_block(self, block: int, tokens: EncoderTokens, trace: AttentionTrace) -> None:
         if block == self._block():
             assert trace.weights is not None
-            self._saliency = saliency(trace.weights, tokens.extra).flatten()
-            self._metric = patch_keys(trace, tokens).flatten(0, 1)
+            self._saliency = saliency(trace.weights, tokens.extra)
+            self._metric = patch_keys(trace, tokens)
 
     def encoder_end(self, tokens: EncoderTokens) -> VisualTokens:
-        everything = self.vlm.all_visual(tokens)
-        count = len(everything.features)
-        dominant = top_k(self._saliency, min(self.dominant, count))
-        rest = complement(dominant, count)
-        contextual = min(self.contextual, len(rest))
+        parts = self.vlm.visual_by_sequence(tokens)
+        sizes = [len(part.index) for part in parts]
+        dominant = evenly(self.dominant, sizes)
+        contextual = evenly(self.contextual, [size - count for size, count in zip(sizes, dominant, strict=True)])
+        own = zip(parts, self._saliency, self._metric, dominant, contextual, strict=True)
+        return VisualTokens.join([self._reduced(*each) for each in own])
+
+    @staticmethod
+    def _reduced(
+        everything: VisualTokens, saliency_n: Tensor, metric_nd: Tensor, dominant_count: int, contextual: int
+    ) -> VisualTokens:
+        """One sequence's tokens."""
+        dominant = top_k(saliency_n, dominant_count)
+        rest = complement(dominant, len(everything.features))
         stride = max(1, len(rest) // max(1, contextual))
         places = torch.arange(0, len(rest), stride)[:contextual]
         # Compared are all of the rest, so that each contextual token finds itself.
-        directions = unit(self._metric[rest])
+        directions = unit(metric_nd[rest])
         similarity = directions @ directions[places].T
         others = complement(places, len(rest))
         features = everything.features[rest]

@@ -13,7 +13,7 @@ from torch import Tensor
 from asymsim_reference.merging import merge_into_nearest
 from asymsim_reference.methods.base import ReferenceMethod, register
 from asymsim_reference.scores import recomputed_attention, saliency
-from asymsim_reference.selection import apportion, complement, floor_share, top_k
+from asymsim_reference.selection import complement, evenly, floor_share, top_k
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, Prompt, PromptTokens, VisualTokens
 from asymsim_reference.vlm import SmallVlm
 
@@ -23,8 +23,9 @@ from asymsim_reference.vlm import SmallVlm
 class VScan(ReferenceMethod):
     """floor(first N) tokens after the encoder, the rest merged into them, then floor(final N) of them.
 
-    Half of the first ones have the most [CLS] attention in the penultimate block; the others, as many from each window
-    of the image as there is room for, in a shallow block.
+    The first ones are shared evenly by the encoder sequences, each scanned and merged by itself. Half of them have
+    the most [CLS] attention in the penultimate block; the others, as many from each window of the image as there is
+    room for, in a shallow block.
 
     Parameters
     ----------
@@ -59,24 +60,29 @@ class VScan(ReferenceMethod):
         local, last = self._blocks()
         if block in (local, last):
             assert trace.weights is not None
-            scores = saliency(trace.weights, tokens.extra).flatten()
+            scores = saliency(trace.weights, tokens.extra)
             self._local = scores if block == local else self._local
             self._global = scores if block == last else self._global
 
     def encoder_end(self, tokens: EncoderTokens) -> VisualTokens:
-        everything = self.vlm.all_visual(tokens)
-        count = len(everything.features)
-        kept = self._scan(floor_share(self.first, count), len(tokens.index) * self.windows)
-        dropped = complement(kept, count)
-        return VisualTokens(merge_into_nearest(everything.features, kept, dropped), everything.index[kept])
+        parts = self.vlm.visual_by_sequence(tokens)
+        sizes = [len(part.index) for part in parts]
+        counts = evenly(floor_share(self.first, sum(sizes)), sizes)
+        reduced = []
+        for part, size, count, of_all, of_bands in zip(parts, sizes, counts, self._global, self._local, strict=True):
+            kept = self._scan(count, of_all, of_bands)
+            features = merge_into_nearest(part.features, kept, complement(kept, size))
+            reduced.append(VisualTokens(features, part.index[kept]))
+        return VisualTokens.join(reduced)
 
-    def _scan(self, count: int, windows: int) -> Tensor:
-        salient = top_k(self._global, count // 2)
-        rest = complement(salient, len(self._global))
-        bands = torch.arange(len(self._global)).tensor_split(windows)
+    def _scan(self, count: int, global_n: Tensor, local_n: Tensor) -> Tensor:
+        """Of one sequence."""
+        salient = top_k(global_n, count // 2)
+        rest = complement(salient, len(global_n))
+        bands = torch.arange(len(global_n)).tensor_split(self.windows)
         open_places = [band[torch.isin(band, rest)] for band in bands]
-        counts = apportion(count - len(salient), [1.0] * windows, [len(places) for places in open_places])
-        local = [places[top_k(self._local[places], own)] for places, own in zip(open_places, counts, strict=True)]
+        counts = evenly(count - len(salient), [len(places) for places in open_places])
+        local = [places[top_k(local_n[places], own)] for places, own in zip(open_places, counts, strict=True)]
         return torch.cat([salient, *local]).sort().values
 
     def before_layer(self, layer: int, tokens: PromptTokens) -> PromptTokens:
