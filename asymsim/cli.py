@@ -23,6 +23,7 @@ FormatFlag = Annotated[
 OutFlag = Annotated[str | None, Parameter(group=flags.OUTPUT, help="File for the result, instead of stdout.")]
 
 CHECKS = Group("Check", sort_key=2)
+CALIBRATION = Group("Calibration", sort_key=2)
 SETTINGS = "Further settings of the methods, written method.setting=value, such as fastv.layer=3."
 
 app = App(
@@ -154,6 +155,46 @@ def reproduce(*, format: FormatFlag = None, out: OutFlag = None) -> None:
         statuses = [row["status"] for row in rows if row["kind"] == kind]
         others = "".join(f", {statuses.count(each)} {each}" for each in sorted({*statuses} - {"reproduced"}))
         say(f"{kind}: {statuses.count('reproduced')} of {len(statuses)} published figures reproduced{others}")
+
+
+@app.command
+def calibrate(
+    *,
+    gpu: Annotated[str | None, Parameter(group=CALIBRATION)] = None,
+    section: Annotated[str | None, Parameter(group=CALIBRATION)] = None,
+    hops: Annotated[int, Parameter(group=CALIBRATION)] = 40,
+    transfer: Annotated[bool, Parameter(group=CALIBRATION, negative="")] = False,
+    format: FormatFlag = None,
+    out: Annotated[str | None, Parameter(group=flags.OUTPUT)] = None,
+) -> None:
+    """Fit operator times on measured tables, into the GPUs' files; prints errors on sites the fit never saw.
+
+    Parameters
+    ----------
+    gpu
+        GPUs joined by commas.
+    section
+        Sections joined by commas, such as gemm_bf16; all by default.
+    hops
+        Length of each search; the same number gives the same fit.
+    transfer
+        Instead of fitting, try the fitted numbers of one GPU on another, and write the intervals of GPUs without
+        measurements.
+    out
+        File to write instead of the GPU's own, for one GPU; with --transfer, instead of the catalogue's.
+    """
+    from asymsim import tables
+    from asymsim.calibration import run, transfer as transfers
+    from asymsim.errors import InputError
+
+    if transfer == (gpu is not None):
+        raise InputError("gpu", gpu, "give either --gpu or --transfer")
+    if gpu is None:
+        rows = transfers.write_transfer(out)
+    else:
+        chosen = flags.names(section, "section") if section else ()
+        rows = run.calibrate(flags.names(gpu, "gpu"), chosen, hops, out, say)
+    emit(rows, rows, lambda: [tables.records_table(rows)], format, None)
 
 
 @listing.command

@@ -47,7 +47,7 @@ PROVENANCE = (
     "held_out_bias",
     "held_out_coverage",
 )
-_TRANSFER = Path(__file__).parent / "data" / "transfer.toml"
+TRANSFER_FILE = Path(__file__).parent / "data" / "transfer.toml"
 Section = Mapping[str, Any]
 
 
@@ -110,7 +110,7 @@ def record(section: Section, dtype: np.dtype[np.void]) -> Array:
 @lru_cache(maxsize=1)
 def transfer() -> dict[str, Any]:
     """``data/transfer.toml``: lenders by architecture and intervals of borrowed numbers by section."""
-    with _TRANSFER.open("rb") as file:
+    with TRANSFER_FILE.open("rb") as file:
         return tomllib.load(file)
 
 

@@ -158,6 +158,11 @@ def gpu_names() -> list[str]:
     return sorted(path.stem for path in _DATA.glob("*.toml"))
 
 
+def gpu_path(name: str) -> Path:
+    """The file of a GPU of the catalogue, by its canonical name."""
+    return _DATA / f"{name}.toml"
+
+
 @lru_cache(maxsize=1)
 def _catalogue() -> dict[str, Gpu]:
     """Every GPU of the catalogue under its name and each alias."""

@@ -144,6 +144,14 @@ def put_elementwise(
 
 
 @kernel
+def touched_experts(tokens: int, active: int, experts: int) -> int:
+    """Experts that any of ``tokens`` chose under uniform routing: E (1 - (1 - a/E)^tokens), rounded up."""
+    # The small term keeps a product such as 5 (1 - 4/5) = 0.9999... from rounding down.
+    untouched = int(experts * (1.0 - active / experts) ** tokens + 1e-9)
+    return min(experts, tokens * active, max(active, experts - untouched))
+
+
+@kernel
 def put_experts(
     rows: Array,
     at: int,
@@ -157,17 +165,14 @@ def put_experts(
 ) -> int:
     """Router, routed experts and shared expert of a mixture of experts.
 
-    Each of the ``experts`` is read once if any token chose it: under uniform routing
-    E (1 - (1 - a/E)^tokens) of them, rounded up.
+    Each of the ``experts`` is read once if any token chose it.
     """
     hidden, width, experts = kind["hidden_size"], kind["intermediate_size"], kind["experts"]
     active, executed = kind["experts_per_token"], kind["framework_experts_per_token"]
     at = put_linear(rows, at, ROUTER, phase, layer, layers, count, tokens, experts, hidden, REPLICATED, precision)
     if tokens == 0 or count == 0:
         return at
-    # The small term keeps a product such as 5 (1 - 4/5) = 0.9999... from rounding down.
-    untouched = int(experts * (1.0 - active / experts) ** tokens + 1e-9)
-    touched = min(experts, tokens * active, max(active, experts - untouched))
+    touched = touched_experts(tokens, active, experts)
     each = -(-tokens * active // touched)
     for part in range(2):
         n, k = (kind["ups"] * width, hidden) if part == 0 else (hidden, width)

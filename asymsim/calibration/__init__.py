@@ -1,0 +1,1 @@
+"""Fits the numbers of operator times on measured tables; needs the ``measured`` extra."""

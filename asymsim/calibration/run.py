@@ -1,0 +1,131 @@
+"""Fit the sections of measured GPUs and put them into their files."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asymsim.calibration.interval import intervals
+from asymsim.calibration.numbers import NUMBERS, lend_sizes, space
+from asymsim.calibration.reader import PACKAGE, SYSTEMS, systems_folder
+from asymsim.calibration.score import Score, score, site_correlation
+from asymsim.calibration.search import fit
+from asymsim.calibration.sections import LOADERS, load
+from asymsim.calibration.store import number_text, put_sections
+from asymsim.calibration.table import SEED, Table
+from asymsim.catalogue.efficiency import SECTIONS
+from asymsim.catalogue.gpu import Gpu, gpu, gpu_path
+from asymsim.core.layout import Array
+from asymsim.errors import InputError, UnknownNameError
+from asymsim.files import write_file
+
+HOPS = 40
+Row = dict[str, Any]
+
+
+def calibrate(
+    gpus: Sequence[str],
+    sections: Sequence[str] = (),
+    hops: int = HOPS,
+    out: str | Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Row]:
+    """Fit sections from their start and write them into each GPU's file; one row of held-out errors a section.
+
+    Parameters
+    ----------
+    gpus : sequence of str
+        Names of GPUs that the package has tables of.
+    sections : sequence of str
+        Of ``catalogue.efficiency.SECTIONS``; all by default. Those without a table are passed over.
+    hops : int
+        Length of each search, at least 0.
+    out : str or pathlib.Path, optional
+        File for the GPU's text with the new sections, instead of its own; for one GPU alone.
+    say : callable
+        Takes a line about each section as it is done.
+
+    Raises
+    ------
+    InputError
+        If a GPU has no tables, a table cannot be read or is too short, ``hops`` is negative, or a file cannot
+        be written.
+    MissingExtraError
+        If the tables are not installed.
+    UnknownNameError
+        If there is no such GPU or section.
+    """
+    if hops < 0:
+        raise InputError("hops", hops, "must be at least 0")
+    if out is not None and len(gpus) > 1:
+        raise InputError("out", str(out), "takes one GPU; give one, or leave it out")
+    for section in sections:
+        if section not in LOADERS:
+            raise UnknownNameError("section", section, LOADERS)
+    devices = [gpu(name) for name in gpus]
+    for device in devices:
+        if device.name not in SYSTEMS:
+            raise InputError("gpu", device.name, f"has no measured tables; GPUs that have: {', '.join(SYSTEMS)}")
+    systems_folder()
+    rows = []
+    for device in devices:
+        path = gpu_path(device.name)
+        new: dict[str, dict[str, Any]] = {}
+        for section in sections or LOADERS:
+            found = fit_section(device, section, hops)
+            if found is None:
+                say(f"{device.name} {section}: no table")
+                continue
+            made, result = found
+            new[section] = made
+            # What stands on another section's numbers, such as grouped products, takes them as they are now.
+            device = replace(device, efficiency={**device.efficiency, **new})
+            write_file(out or path, put_sections(path, new))
+            rows.append({"gpu": device.name, "section": section, **result._asdict()})
+            say(f"{device.name} {section}: held-out median {100 * result.median:.1f} %, p90 {100 * result.p90:.1f} %")
+    return rows
+
+
+def fit_section(device: Gpu, section: str, hops: int) -> tuple[dict[str, Any], Score] | None:
+    """Numbers, residual quantiles and provenance of a section, and its held-out errors; None without a table."""
+    table = load(device, section)
+    if table is None:
+        return None
+    training, judged = np.flatnonzero(~table.held_out), np.flatnonzero(table.held_out)
+    try:
+        numbers = fitted(table, device, section, hops, training)
+    except InputError as error:
+        raise InputError(f"{device.name} {section} {error.field}", error.value, error.remedy) from None
+    quantiles = intervals(table.seconds[training], table.predict(training, numbers))
+    result = score(table, numbers, quantiles, judged)
+    made: dict[str, Any] = {name: numbers[name][0] for name in numbers.dtype.names or ()}
+    made |= quantiles
+    made |= {
+        "source": f"{PACKAGE}, systems/data/{table.source}",
+        "rows": len(table.seconds),
+        "fitted_rows": len(training),
+        "dropped": table.dropped,
+        "date": datetime.date.today().isoformat(),
+        "command": f"asymsim calibrate --gpu {device.name} --section {section} --hops {hops} (split seed {SEED})",
+        "site_correlation": site_correlation(table, numbers),
+    }
+    made |= {f"held_out_{name}_error": getattr(result, name) for name in ("median", "mean", "p90")}
+    made |= {"held_out_bias": result.bias, "held_out_coverage": result.coverage}
+    return made, result
+
+
+def fitted(table: Table, device: Gpu, section: str, hops: int, among: Array) -> Array:
+    """A section's record of numbers, fitted on some rows; an empty one where nothing is fitted."""
+    if not NUMBERS[section]:
+        return np.zeros(1, SECTIONS[section])
+    numbers = fit(table, space(section, device, table.sizes[among] if len(table.sizes) else table.sizes), hops, among)
+    lend_sizes(numbers)
+    # What is judged is what the file will hold.
+    vector = numbers.view(np.float64)
+    vector[:] = [float(number_text(value)) for value in vector]
+    return numbers
