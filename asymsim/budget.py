@@ -42,7 +42,7 @@ class Found:
     note: str
 
 
-class _Ladder:
+class Ladder:
     """What a method leaves as a function of its ``keep``, evaluated on a grid and on demand.
 
     Kept shares never fall as ``keep`` grows. A method may refuse a ``keep`` beyond what its other
@@ -137,7 +137,7 @@ def solved(
     try:
         if match == "keep":
             return [Found(estimate(variant(scenario, name, settings, budget)), budget, "") for budget in budgets]
-        ladder = _Ladder(scenario, name, settings, dense)
+        ladder = Ladder(scenario, name, settings, dense)
         about = "budget is the share of the cache after prefill" if ladder.family == "kv" else ""
         steps = [ladder.nearest(budget) for budget in budgets]
         notes = ["; ".join(filter(None, (about, ladder.note(budget)))) for budget in budgets]

@@ -9,7 +9,9 @@ import numpy as np
 
 from asymsim.catalogue.model import VlmModel
 from asymsim.core import layout
+from asymsim.core.efficiency import ROOFLINE, SOURCES
 from asymsim.core.estimate import COUNTS, TIMES, evaluate_rows, workspace
+from asymsim.core.latency import row_times
 from asymsim.core.layout import Array, GpuArrays, Load, ModelArrays, Precision, ScheduleArrays
 
 
@@ -48,15 +50,19 @@ class OperatorTable:
         """FLOPs of one phase under a counting column."""
         return int(self.rows[column][self.rows["phase"] == phase].sum())
 
-    def records(self) -> list[dict[str, Any]]:
-        """The rows as dictionaries with names in place of codes."""
+    def records(self, gpu: GpuArrays, tp_size: int) -> list[dict[str, Any]]:
+        """The rows as dictionaries with names in place of codes, and seconds of all executions on one GPU."""
         records = []
-        for row in self.rows:
+        seconds, sources = operator_times(self.rows, gpu, tp_size)
+        for row, (low, middle, high), source in zip(self.rows, seconds.tolist(), sources.tolist(), strict=True):
             record: dict[str, Any] = {name: int(row[name]) for name in layout.OPERATOR.names or ()}
             record["name"] = layout.NAMES[record["name"]]
             record["kind"] = layout.KINDS[record["kind"]]
             record["phase"] = layout.PHASES[record["phase"]]
             del record["split"]
+            known = source != ROOFLINE
+            record["seconds_p05"], record["seconds_p95"] = (low, high) if known else (None, None)
+            record["seconds"], record["source"] = middle, SOURCES[source]
             records.append(record)
         return records
 
@@ -85,6 +91,21 @@ def operator_table(
         kv=work.kv[segments, kinds, 0],
         final_kv=work.kv[segments, kinds, 1],
     )
+
+
+def operator_times(rows: Array, gpu: GpuArrays, tp_size: int) -> tuple[Array, Array]:
+    """Time of all executions of each operator row on each of ``tp_size`` GPUs.
+
+    Returns
+    -------
+    numpy.ndarray, shape (rows, 3)
+        Seconds at 5 %, at the median and at 95 %; nan at both ends of a roofline.
+    numpy.ndarray of int64, shape (rows,)
+        Codes of ``core.efficiency.SOURCES``.
+    """
+    seconds, sources = np.empty((len(rows), 3)), np.empty(len(rows), np.int64)
+    row_times(rows, gpu, tp_size, seconds, sources)
+    return seconds, sources
 
 
 def kv_bytes_per_token(model: VlmModel, kv_bits: int) -> int:

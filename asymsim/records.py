@@ -14,11 +14,11 @@ from typing import Any
 from asymsim.catalogue.dtype import DTYPES
 from asymsim.catalogue.gpu import Gpu, gpu
 from asymsim.core.efficiency import MEASURED, SOURCES
-from asymsim.core.latency import row_seconds, time_class
 from asymsim.errors import InputError
 from asymsim.kernel_rows import OPERATORS, kernel_rows
 from asymsim.kernel_shape import Shape
 from asymsim.latency import gpu_arrays
+from asymsim.operators import operator_times
 
 COLUMNS = (
     "gpu", "operator", "variant", "shape", "dtype", "metric", "p20", "p50", "p80", "unit", "versions", "date",
@@ -132,8 +132,8 @@ def predicted(record: Record) -> tuple[float, str]:
     """
     rates = gpu_arrays(record.gpu, DTYPES[record.dtype])
     rows = kernel_rows(record.operator, record.shape, DTYPES[record.dtype], fused=record.variant != "materialised")
-    source = min((int(rates.sources[time_class(row)]) for row in rows), default=MEASURED)
-    return math.fsum(float(row_seconds(row, rates, 1)) for row in rows), SOURCES[source]
+    seconds, sources = operator_times(rows, rates, 1)
+    return math.fsum(seconds[:, 1]), SOURCES[min(sources, default=MEASURED)]
 
 
 def compare_records(records: Sequence[Record]) -> list[dict[str, Any]]:

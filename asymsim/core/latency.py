@@ -272,9 +272,13 @@ def row_time(row: Record, gpu: GpuArrays, tp_size: int, memo: Array) -> tuple[fl
 
 
 @kernel
-def row_seconds(row: Record, gpu: GpuArrays, tp_size: int) -> float:
-    """Median time of all executions of one operator row on each of ``tp_size`` GPUs at once."""
-    return row_time(row, gpu, tp_size, np.zeros(1, MEMO))[1]
+def row_times(rows: Array, gpu: GpuArrays, tp_size: int, into: Array, sources: Array) -> None:
+    """``row_time`` of each of ``rows``: its quantiles go to ``into`` (rows, 3), its source to ``sources`` (rows)."""
+    memo = np.zeros(1, MEMO)
+    for index in range(len(rows)):
+        low, middle, high, _, source = row_time(rows[index], gpu, tp_size, memo)
+        into[index, 0], into[index, 1], into[index, 2] = low, middle, high
+        sources[index] = source
 
 
 @kernel

@@ -319,7 +319,7 @@ SYMBOLS = (
 ) = codes(len(SYMBOLS))
 FACTORS = 4
 # How a factor joins those before it.
-MULTIPLY, DIVIDE_UP, DIVIDE_DOWN = _codes(3)
+MULTIPLY, DIVIDE_UP, DIVIDE_DOWN = codes(3)
 SIGNS = ("*", "/", "//")
 
 # A selection operator: rows x columns x inner, `times` of them; each a product of up to FACTORS factors,

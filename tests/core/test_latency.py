@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from asymsim.core.efficiency import unfitted
-from asymsim.core.latency import gemm_flops, row_seconds
+from asymsim.core.latency import gemm_flops
 from asymsim.core.layout import (
     ALL_REDUCE,
     ATTENTION,
@@ -20,9 +20,15 @@ from asymsim.core.layout import (
     OPERATOR,
     REPLICATED,
     UNFUSED_ATTENTION,
+    GpuArrays,
 )
+from asymsim.operators import operator_times
 
 GPU = unfitted(flops_per_s=1e12, vector_flops_per_s=1e10, bandwidth_bytes_per_s=1e9, link_bytes_per_s=1e8, sm_count=10)
+
+
+def row_seconds(row: np.void, gpu: GpuArrays, tp_size: int) -> float:
+    return float(operator_times(np.array([row], OPERATOR), gpu, tp_size)[0][0, 1])
 
 
 def row(**values: int) -> np.void:

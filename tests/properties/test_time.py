@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from asymsim.catalogue.model import LanguageModel, Layer, VlmModel
 from asymsim.core import layout
 from asymsim.core.efficiency import unfitted
-from asymsim.core.latency import row_seconds
 from asymsim.core.layout import Array, GpuArrays, Load
-from asymsim.operators import OperatorTable
+from asymsim.operators import OperatorTable, operator_times
 from asymsim.schedule import IDENTITY
 from properties.schedules import BF16, schedules, table
 from properties.strategies import GPUS, loads, models
@@ -33,8 +32,8 @@ def drawn(data: st.DataObject, tp_size: int = 1) -> OperatorTable:
     return table(model, data.draw(schedules(model)), load, BF16._replace(tp_size=tp_size))
 
 
-def times(rows: Array, gpu: GpuArrays, tp_size: int) -> np.ndarray:
-    return np.array([row_seconds(row, gpu, tp_size) for row in rows])
+def times(rows: Array, gpu: GpuArrays, tp_size: int) -> Array:
+    return operator_times(rows, gpu, tp_size)[0][:, 1]
 
 
 @given(data=st.data(), gpu=GPUS, tp_size=st.sampled_from([1, 2, 3, 8]))
@@ -102,5 +101,4 @@ def test_shares_of_whole_tiles_add_up_to_the_product(tp_size: int, tiles: int, b
     rows = table(model, IDENTITY, load, BF16._replace(tp_size=tp_size)).rows
     products = rows[(rows["kind"] == layout.GEMM) & (rows["m"] >= 128)]
     assert set(products["split"]) == {layout.BY_COLUMNS, layout.BY_INNER}
-    for row in products:
-        assert row_seconds(row, gpu, tp_size) * tp_size == float(row["flops"])
+    assert (times(products, gpu, tp_size) * tp_size == products["flops"].astype(float)).all()

@@ -1,0 +1,99 @@
+"""Up to which share of visual tokens a pruning method still saves time, and what it pays where it does not.
+
+Pruning costs selection, and where it reads attention weights, the fused kernel of a layer; the work that it
+saves falls in steps of whole tiles and waves. Time saved therefore is no monotone function of what is kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from asymsim.budget import GRID, Ladder, family_of
+from asymsim.core import layout
+from asymsim.errors import InputError, UnsupportedError
+from asymsim.estimation import estimate
+from asymsim.report import Estimate
+from asymsim.scenario import Scenario
+
+# Evaluations on the way down from the largest keep, before the crossing is bisected.
+STEPS = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class BreakEven:
+    """The largest ``keep`` at which a method saves time, and the share of visual tokens (cache) that it keeps.
+
+    Both are None where it saves nothing at any ``keep``, or cannot run; ``note`` says which.
+    """
+
+    keep: float | None
+    kept_share: float | None
+    note: str
+
+
+def break_even(
+    scenario: Scenario, name: str, settings: Mapping[str, Any], dense: Estimate, figure: str = "ttft"
+) -> BreakEven:
+    """Find the largest ``keep`` that saves time to first token.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Model, GPU and load; its own method plays no part.
+    name : str
+        A method, or two joined by "+".
+    settings : mapping
+        As for `asymsim.comparison.compare`.
+    dense : Estimate
+        Of the scenario unpruned.
+    figure : str
+        Any time of ``report.Savings``: ttft, tpot or e2e.
+    """
+    if family_of(name) == "vision" and dense.workload.visual_tokens == 0:
+        return BreakEven(None, None, "no visual tokens")
+    try:
+        ladder = Ladder(scenario, name, settings, dense)
+    except (UnsupportedError, InputError):
+        return BreakEven(None, None, "does not run here")
+
+    def saves(step: int) -> bool:
+        return (getattr(ladder.at(step).savings, figure) or 0.0) > 0.0
+
+    losing = ladder.high + 1
+    for step in np.linspace(ladder.high, ladder.low, STEPS).round().astype(int).tolist():
+        if saves(step):
+            break
+        losing = step
+    else:
+        return BreakEven(None, None, f"never saves {figure.upper()}")
+    saving = step
+    while losing - saving > 1 and losing <= ladder.high:
+        middle = (saving + losing) // 2
+        if saves(middle):
+            saving = middle
+        else:
+            losing = middle
+    return BreakEven(saving / GRID, ladder.kept(saving), "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Price:
+    """Seconds that a method adds before the first token: its own operators, and layers without fused attention."""
+
+    selection_s: float
+    unfused_s: float
+
+
+def price(scenario: Scenario) -> Price:
+    """What a method pays in the time to first token; the likeliest schedule's where the budget adapts."""
+    chosen = estimate(scenario, operators=True)
+    stored = sum(
+        row["seconds"]
+        for row in chosen.operators or ()
+        if row["kind"] == layout.KINDS[layout.UNFUSED_ATTENTION] and row["phase"] != layout.PHASES[layout.DECODE]
+    )
+    return Price(chosen.latency.selection_s.p50 or 0.0, stored)
