@@ -184,16 +184,17 @@ def calibrate(
         File to write instead of the GPU's own, for one GPU; with --transfer, instead of the catalogue's.
     """
     from asymsim import tables
-    from asymsim.calibration import run, transfer as transfers
+    from asymsim.calibration.run import calibrate as fit
+    from asymsim.calibration.transfer import write_transfer
     from asymsim.errors import InputError
 
     if transfer == (gpu is not None):
         raise InputError("gpu", gpu, "give either --gpu or --transfer")
     if gpu is None:
-        rows = transfers.write_transfer(out)
+        rows = write_transfer(out)
     else:
         chosen = flags.names(section, "section") if section else ()
-        rows = run.calibrate(flags.names(gpu, "gpu"), chosen, hops, out, say)
+        rows = fit(flags.names(gpu, "gpu"), chosen, hops, out, say)
     emit(rows, rows, lambda: [tables.records_table(rows)], format, None)
 
 

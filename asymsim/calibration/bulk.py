@@ -1,4 +1,4 @@
-"""Times of many rows at once, by the simulator's own kernels."""
+"""Times of many rows at once, by the simulator's own kernels; the columns of ``shapes`` are named in each."""
 
 from __future__ import annotations
 
@@ -13,80 +13,60 @@ from asymsim.core.small_times import all_reduce_seconds, memory_seconds
 
 
 @kernel
-def gemm_many(m: Array, n: Array, k: Array, operand_bytes: float, machine: Machine, numbers: Array, out: Array) -> None:
-    """Products of operands of ``operand_bytes`` an element."""
-    for row in range(len(m)):
-        out[row] = gemm_seconds(m[row], n[row], k[row], 1.0, operand_bytes, operand_bytes, machine, numbers[0])
+def gemm_many(shapes: Array, operand_bytes: float, machine: Machine, numbers: Array, out: Array) -> None:
+    """Products m, n, k of operands of ``operand_bytes`` an element."""
+    for row in range(len(shapes)):
+        m, n, k = shapes[row, 0], shapes[row, 1], shapes[row, 2]
+        out[row] = gemm_seconds(m, n, k, 1.0, operand_bytes, operand_bytes, machine, numbers[0])
 
 
 @kernel
-def context_many(
-    b: Array, n: Array, h: Array, kv: Array, d: Array, size: Array, machine: Machine, numbers: Array, out: Array
-) -> None:
-    """Causal self-attention of ``b`` sequences of ``n`` tokens, 2-byte cache."""
-    for row in range(len(b)):
-        kv_bytes = 4.0 * b[row] * n[row] * kv[row] * d[row]
-        met = 0.5 * (n[row] + 1.0)
-        out[row] = context_attention_seconds(
-            b[row], n[row], n[row], met, h[row], kv[row], d[row], kv_bytes, int(size[row]), machine, numbers[0]
-        )
+def context_many(shapes: Array, machine: Machine, numbers: Array, out: Array) -> None:
+    """Causal self-attention: sequences, tokens, heads, KV heads, head size, its class; 2-byte cache."""
+    for row in range(len(shapes)):
+        b, n, h = shapes[row, 0], shapes[row, 1], shapes[row, 2]
+        kv, d, size = shapes[row, 3], shapes[row, 4], int(shapes[row, 5])
+        met = 0.5 * (n + 1.0)
+        out[row] = context_attention_seconds(b, n, n, met, h, kv, d, 4.0 * b * n * kv * d, size, machine, numbers[0])
 
 
 @kernel
-def generation_many(
-    b: Array, n: Array, h: Array, kv: Array, d: Array, size: Array, machine: Machine, numbers: Array, out: Array
-) -> None:
-    """Decode steps over ``n`` cached tokens, which the measuring loop leaves in L2 as far as they fit."""
-    for row in range(len(b)):
-        kv_bytes = 4.0 * b[row] * n[row] * kv[row] * d[row]
-        out[row] = generation_attention_seconds(
-            b[row], n[row], h[row], kv[row], d[row], kv_bytes, int(size[row]), 1.0, machine, numbers[0]
-        )
+def generation_many(shapes: Array, cached: float, machine: Machine, numbers: Array, out: Array) -> None:
+    """Decode steps: sequences, cached tokens, heads, KV heads, head size, its class; 2-byte cache."""
+    for row in range(len(shapes)):
+        b, n, h = shapes[row, 0], shapes[row, 1], shapes[row, 2]
+        kv, d, size = shapes[row, 3], shapes[row, 4], int(shapes[row, 5])
+        out[row] = generation_attention_seconds(b, n, h, kv, d, 4.0 * b * n * kv * d, size, cached, machine, numbers[0])
 
 
 @kernel
-def encoder_many(
-    b: Array, n: Array, h: Array, d: Array, size: Array, machine: Machine, numbers: Array, out: Array
-) -> None:
-    """Bidirectional attention of ``b`` images of ``n`` tokens."""
-    for row in range(len(b)):
-        out[row] = encoder_attention_seconds(
-            b[row], n[row], n[row], h[row], d[row], int(size[row]), machine, numbers[0]
-        )
+def encoder_many(shapes: Array, machine: Machine, numbers: Array, out: Array) -> None:
+    """Bidirectional attention: images, tokens, heads, head size, its class."""
+    for row in range(len(shapes)):
+        b, n, h, d = shapes[row, 0], shapes[row, 1], shapes[row, 2], shapes[row, 3]
+        out[row] = encoder_attention_seconds(b, n, n, h, d, int(shapes[row, 4]), machine, numbers[0])
 
 
 @kernel
-def memory_many(moved_bytes: Array, bandwidth_bytes_per_s: float, numbers: Array, out: Array) -> None:
-    """Element-wise kernels."""
-    for row in range(len(moved_bytes)):
-        out[row] = memory_seconds(moved_bytes[row], bandwidth_bytes_per_s, numbers[0])
+def memory_many(shapes: Array, bandwidth_bytes_per_s: float, numbers: Array, out: Array) -> None:
+    """Element-wise kernels: bytes read and written."""
+    for row in range(len(shapes)):
+        out[row] = memory_seconds(shapes[row, 0], bandwidth_bytes_per_s, numbers[0])
 
 
 @kernel
-def all_reduce_many(
-    message_bytes: Array, gpus: Array, link_bytes_per_s: float, numbers: Array, out: Array
-) -> None:
-    """All-reduces."""
-    for row in range(len(gpus)):
-        out[row] = all_reduce_seconds(message_bytes[row], gpus[row], link_bytes_per_s, numbers[0])
+def all_reduce_many(shapes: Array, link_bytes_per_s: float, numbers: Array, out: Array) -> None:
+    """All-reduces: bytes of the message, GPUs."""
+    for row in range(len(shapes)):
+        out[row] = all_reduce_seconds(shapes[row, 0], shapes[row, 1], link_bytes_per_s, numbers[0])
 
 
 @kernel
-def experts_many(
-    each: Array,
-    touched: Array,
-    hidden: Array,
-    width: Array,
-    moved_bytes: Array,
-    machine: Machine,
-    products: Array,
-    memory: Array,
-    out: Array,
-) -> None:
-    """Gated experts side by side: up, gate, activation and down, ``each`` tokens to each of ``touched`` experts."""
-    for row in range(len(each)):
-        up_s = gemm_seconds(
-            each[row], 2.0 * width[row], hidden[row], touched[row], 2.0, 2.0, machine, products[0]
-        )
-        down_s = gemm_seconds(each[row], hidden[row], width[row], touched[row], 2.0, 2.0, machine, products[0])
-        out[row] = up_s + down_s + memory_seconds(moved_bytes[row], machine.bandwidth_bytes_per_s, memory[0])
+def experts_many(shapes: Array, machine: Machine, products: Array, memory: Array, out: Array) -> None:
+    """Gated experts: tokens an expert, experts, hidden size, width, bytes of the gate; the mean of the two products."""
+    for row in range(len(shapes)):
+        each, experts, hidden, width = shapes[row, 0], shapes[row, 1], shapes[row, 2], shapes[row, 3]
+        up_s = gemm_seconds(each, 2.0 * width, hidden, experts, 2.0, 2.0, machine, products[0])
+        down_s = gemm_seconds(each, hidden, width, experts, 2.0, 2.0, machine, products[0])
+        gate_s = memory_seconds(shapes[row, 4], machine.bandwidth_bytes_per_s, memory[0])
+        out[row] = 0.5 * (up_s + down_s + gate_s)

@@ -39,9 +39,8 @@ def experts_table(device: Gpu, framework: str) -> Table | None:
     arrays = gpu_arrays(device, dtype("bf16"))
     machine = Machine(arrays.flops_per_s, arrays.bandwidth_bytes_per_s, arrays.l2_bytes, arrays.sm_count)
 
-    def many(columns: list[Array], numbers: Array, out: Array) -> None:
-        bulk.experts_many(*columns[:5], machine, arrays.gemm[1:], arrays.memory, out)
-        out /= 2.0
+    def many(shapes: Array, numbers: Array, out: Array) -> None:
+        bulk.experts_many(shapes, machine, arrays.gemm[1:], arrays.memory, out)
 
     # Skewed routing leaves most experts untouched, so only one expert's weights are sure to move.
     moved_bytes = 6.0 * np.minimum(active, experts) * hidden * width

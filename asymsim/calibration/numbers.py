@@ -171,8 +171,8 @@ def space(section: str, device: Gpu, sizes: Array) -> Space:
             start[name] = np.isin(np.arange(start[name].shape[1]), sizes)
         else:
             start[name] = fixed[name]
-    parts = [part.view(np.float64).ravel() for part in (start, low, high)]
-    return Space(dtype, *parts, free.view(np.float64).ravel() > 0.0)
+    first, least, most, moved = (part.view(np.float64).ravel() for part in (start, low, high, free))
+    return Space(dtype, first, least, most, moved > 0.0)
 
 
 def lend_sizes(numbers: Array) -> None:

@@ -31,7 +31,7 @@ def put_sections(path: Path, sections: Mapping[str, Mapping[str, Any]]) -> str:
     found = list(_SECTION.finditer(text))
     head = text[: found[0].start()] if found else text.rstrip("\n") + "\n\n"
     ends = [*(match.start() for match in found[1:]), len(text)]
-    blocks = {match[1]: text[match.start() : end].strip() for match, end in zip(found, ends, strict=True)}
+    blocks = {match[1]: text[match.start() : end].strip() for match, end in zip(found, ends, strict=False)}
     for name, section in sections.items():
         blocks[name] = "\n".join([f"[efficiency.{name}]", *(f"{key} = {_text(section[key])}" for key in section)])
     ordered = sorted(blocks, key=list(SECTIONS).index)

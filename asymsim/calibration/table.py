@@ -73,7 +73,7 @@ def assemble(
     site: tuple[str, ...],
     runs: tuple[str, ...],
     bounds_s: Mapping[str, Array],
-    many: Callable[[list[Array], Array, Array], None],
+    many: Callable[[Array, Array, Array], None],
     sizes: Array | None = None,
 ) -> Table:
     """A table without the rows that beat the hardware.
@@ -90,7 +90,7 @@ def assemble(
     bounds_s : mapping of str to array
         Least seconds of each row, by the name of the trap that beating it is.
     many : callable
-        ``many(columns, numbers, out)`` writes the seconds of all rows with one record of numbers.
+        ``many(shapes, numbers, out)`` writes the seconds of all rows with one record of numbers.
     sizes : array of int64, optional
     """
     keep = np.ones(len(rows), bool)
@@ -100,11 +100,12 @@ def assemble(
         keep &= ~beaten
         if beaten.any():
             dropped[trap] = int(beaten.sum())
-    kept = {name: np.ascontiguousarray(column[keep]) for name, column in columns.items()}
+    kept = {name: column[keep] for name, column in columns.items()}
+    shapes = np.stack(list(kept.values()), axis=1)
 
     def predict(index: Array, numbers: Array) -> Array:
         out = np.empty(len(index))
-        many([column[index] for column in kept.values()], numbers, out)
+        many(shapes[index], numbers, out)
         return out
 
     return Table(

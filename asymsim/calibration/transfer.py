@@ -64,7 +64,8 @@ def write_transfer(out: str | Path | None = None) -> list[Row]:
         for (target, source), one in ratios.items():
             row = _errors(section, target, source, one)
             rows.append(row)
-            text += f"# {target} from {source}: median error {100 * row['median']:.1f} %, p90 {100 * row['p90']:.1f} %\n"
+            median, p90 = 100 * row["median"], 100 * row["p90"]
+            text += f"# {target} from {source}: median error {median:.1f} %, p90 {p90:.1f} %\n"
         low, high = pooled(list(ratios.values()))
         text += f"[interval.{section}]\nratio_p05 = {number_text(low)}\nratio_p95 = {number_text(high)}\n"
     write_file(out or TRANSFER_FILE, text)

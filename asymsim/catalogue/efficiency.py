@@ -49,6 +49,7 @@ PROVENANCE = (
 )
 TRANSFER_FILE = Path(__file__).parent / "data" / "transfer.toml"
 Section = Mapping[str, Any]
+Fields = Mapping[str, Any]
 
 
 class Fitted(NamedTuple):
@@ -72,8 +73,8 @@ def checked(tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         if name not in SECTIONS:
             raise UnknownNameError("efficiency", name, SECTIONS)
         where = f"efficiency.{name}"
-        numbers: Mapping[str, Any] = SECTIONS[name].fields or {}
-        intervals: Mapping[str, Any] = layout.INTERVAL.fields or {}
+        numbers: Fields = SECTIONS[name].fields or {}
+        intervals: Fields = layout.INTERVAL.fields or {}
         for key in table:
             if key not in numbers and key not in intervals and key not in PROVENANCE:
                 raise UnknownNameError(where, key, (*numbers, *intervals, *PROVENANCE))

@@ -1,27 +1,33 @@
-"""How far two frameworks' GEMM tables differ on the same shapes: python noise_floor.py."""
+"""How far two frameworks' GEMM tables differ on the same shapes: the error that no model gets below.
+
+python studies/02_operator_times/noise_floor.py
+"""
 
 from __future__ import annotations
 
 import numpy as np
-import reader
-from machine import GPUS, Array
+
+from asymsim.calibration.reader import SYSTEMS
+from asymsim.calibration.sections import load
+from asymsim.catalogue.gpu import gpu
+from asymsim.core.layout import Array
 
 
-def compare(gpu: str, dtype: str) -> None:
+def compare(name: str, section: str) -> None:
     """|vLLM / SGLang - 1| over the shapes that both have."""
-    tables = [reader.read_gemm(gpu, framework, dtype) for framework in ("vllm", "sglang")]
-    if any(rows is None or not len(rows) for rows in tables):
-        return
+    tables = [load(gpu(name), section, framework) for framework in ("vllm", "sglang")]
     seconds = [
-        dict(zip(map(tuple, np.stack([rows[name] for name in "mnk"], 1).tolist()), rows["seconds"], strict=True))
-        for rows in tables
-        if rows is not None
+        dict(zip(zip(*(table.columns[axis] for axis in "mnk"), strict=True), table.seconds, strict=True))
+        for table in tables
+        if table is not None
     ]
+    if len(seconds) < 2:
+        return
     shared = [shape for shape in seconds[0] if shape in seconds[1]]
     ratio = np.array([seconds[0][shape] / seconds[1][shape] for shape in shared])
     long = np.array([seconds[0][shape] for shape in shared]) > 1e-3
     bias = 100 * (np.median(ratio) - 1)
-    print(f"{gpu} {dtype}: {spread(ratio)}, bias {bias:+.1f} %; above 1 ms {spread(ratio[long])}", flush=True)
+    print(f"{name} {section}: {spread(ratio)}, bias {bias:+.1f} %; above 1 ms {spread(ratio[long])}", flush=True)
 
 
 def spread(ratio: Array) -> str:
@@ -33,6 +39,6 @@ def spread(ratio: Array) -> str:
 
 
 if __name__ == "__main__":
-    for name in GPUS:
-        for number_format in ("bfloat16", "fp8"):
-            compare(name, number_format)
+    for system in SYSTEMS:
+        for number_format in ("gemm_bf16", "gemm_fp8"):
+            compare(system, number_format)

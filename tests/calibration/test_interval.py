@@ -1,0 +1,57 @@
+"""Residual quantiles by band of predicted time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asymsim.calibration.interval import bounds, intervals
+from asymsim.core.efficiency import BANDS, INTERVAL
+
+FIELDS = set(INTERVAL.names or ())
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**32 - 1), st.floats(0.0, 1.0))
+def test_quantiles_nest(rows: int, seed: int, noise: float) -> None:
+    rng = np.random.default_rng(seed)
+    predicted = np.exp(rng.uniform(-14, -4, rows))
+    measured = predicted * np.exp(noise * rng.normal(size=rows))
+    made = intervals(measured, predicted)
+    assert set(made) == FIELDS
+    assert all(len(made[name]) == BANDS + (name == "band_edges_s") for name in made)
+    assert (np.diff(made["band_edges_s"]) >= 0).all()
+    assert (made["ratio_p05"] <= made["ratio_p95"]).all()
+    low, high = bounds(made, predicted)
+    assert (low <= predicted).all()
+    assert (predicted <= high).all()
+
+
+@pytest.mark.parametrize("rows", [40, 200, 600, 5000])
+def test_new_rows_fall_inside_with_nine_chances_of_ten(rows: int) -> None:
+    rng = np.random.default_rng(7)
+    inside = []
+    for _ in range(200):
+        predicted, fresh = np.exp(rng.uniform(-14, -4, (2, rows)))
+        made = intervals(predicted * np.exp(0.2 * rng.normal(size=rows)), predicted)
+        low, high = bounds(made, fresh)
+        measured = fresh * np.exp(0.2 * rng.normal(size=rows))
+        inside.append(((measured >= low) & (measured <= high)).mean())
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.015)
+
+
+def test_bands_follow_where_the_error_is() -> None:
+    rng = np.random.default_rng(1)
+    predicted = np.sort(np.exp(rng.uniform(-14, -4, 6000)))
+    noise = np.where(np.arange(6000) < 3000, 0.3, 0.03)
+    made = intervals(predicted * np.exp(noise * rng.normal(size=6000)), predicted)
+    width = made["ratio_p95"] - made["ratio_p05"]
+    assert width[:6].min() > 5 * width[6:].max()
+
+
+def test_equal_predictions_and_one_row_make_an_interval() -> None:
+    for measured in (np.array([2e-6]), np.linspace(1e-6, 2e-6, 600)):
+        made = intervals(measured, np.full(len(measured), 1e-6))
+        assert np.isfinite(made["ratio_p05"]).all()
+        assert (made["ratio_p95"] >= made["ratio_p05"]).all()
