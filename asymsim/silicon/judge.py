@@ -26,6 +26,11 @@ VERDICTS = {
     "queued": "more requests than the KV cache holds: TPOT at its capacity, TTFT not judged",
     "impossible": "faster than the roofline of a server that caches no prefix: not judged",
 }
+# Mean error that was aimed at before anything was fitted.
+LIMITS = {"TPOT": 0.15, "TTFT": 0.25}
+# The same rows by the estimator that the file comes with.
+PEER = "aiconfigurator's own CLI, measured by the project earlier:"
+PEER_ERRORS = {"TPOT": 0.30, "TTFT": 0.49}
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class EndToEnd:
     Attributes
     ----------
     errors : list of dict
-        A row for each case: ``operator`` is TPOT or TTFT, ``rows_of`` says how predicted and on which runs;
-        errors as fractions, as those of operators.
+        A row for each case: ``operator`` is TPOT or TTFT, ``rows_of`` says how predicted and on which runs,
+        ``judged`` whether the limit is for this one; errors as fractions, as those of operators.
     deployments : list of dict
         The same errors by deployment, with the coefficients of its queue.
     runs : list of dict
@@ -51,6 +56,11 @@ class EndToEnd:
     runs: list[Row]
     hosts: dict[str, Engine]
     left_out: dict[str, int]
+
+    @property
+    def within(self) -> bool:
+        """Whether no judged mean error passes its limit."""
+        return all(row["mean_error"] <= LIMITS[row["operator"]] for row in self.errors if row["judged"])
 
 
 def end_to_end(path: str | Path | None = None, progress: Callable[[int, int], None] | None = None) -> EndToEnd:
@@ -159,18 +169,30 @@ def _errors(predictions: Sequence[Prediction], runs: Sequence[Row]) -> list[Row]
 
     possible = of(runs, "judged", "queued")
     cases = [
-        ("tpot", "operators alone", of(bare, "judged", "queued")),
-        ("tpot", "with host, half not fitted on", [row for row in possible if row["half"] == "held out"]),
-        ("tpot", "with host, all", possible),
-        ("tpot", "with host, impossible rows kept", runs),
-        ("ttft", "prefill alone", of(bare, "judged")),
-        ("ttft", "with queue, each half fitted on the other", of(runs, "judged")),
+        ("tpot", "operators alone", of(bare, "judged", "queued"), False),
+        ("tpot", "with host, half not fitted on", [row for row in possible if row["half"] == "held out"], True),
+        ("tpot", "with host, all", possible, False),
+        ("tpot", "with host, impossible rows kept", runs, False),
+        ("ttft", "prefill alone", of(bare, "judged"), False),
+        ("ttft", "with queue, each half fitted on the other", of(runs, "judged"), True),
     ]
     return [
-        {"gpu": "all", "operator": name.upper(), "rows_of": label} | errors(name, rows)
-        for name, label, rows in cases
+        {"gpu": "all", "operator": name.upper(), "rows_of": label, "judged": verdict} | errors(name, rows)
+        for name, label, rows, verdict in cases
         if any(row[f"measured_{name}_s"] for row in rows)
     ]
+
+
+def points(runs: Sequence[Row]) -> list[Row]:
+    """Judged runs as a figure takes them: ``operator`` is TPOT or TTFT."""
+    found = []
+    for quantity, verdicts in (("tpot", ("judged", "queued")), ("ttft", ("judged",))):
+        columns = {"measured_s": f"measured_{quantity}_s"}
+        columns |= {f"{end}_s": f"{quantity}_{end}_s" for end in Interval._fields}
+        for row in runs:
+            if row["verdict"] in verdicts and row[columns["measured_s"]]:
+                found.append({"operator": quantity.upper()} | {name: row[own] for name, own in columns.items()})
+    return found
 
 
 def _ends(name: str, work: Work) -> Row:
