@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import cyclopts
@@ -328,6 +329,71 @@ def outputs(*, format: FormatFlag = None, out: OutFlag = None) -> int:
     rows = validation.outputs()
     emit(rows, rows, lambda: validation_views.output_parts(rows), format, out)
     return 0 if all(row["within"] for row in rows) else 1
+
+
+@checks.command
+def latency(
+    *,
+    part: Annotated[Literal["all", "operators", "end-to-end"], Parameter(group=CHECKS)] = "all",
+    gpu: Annotated[str | None, Parameter(group=CHECKS)] = None,
+    framework: Annotated[str, Parameter(group=CHECKS)] = "vllm",
+    sample: Annotated[str | None, Parameter(group=CHECKS)] = None,
+    engines: Annotated[str | None, Parameter(group=flags.OUTPUT)] = None,
+    figure: Annotated[str | None, Parameter(group=flags.OUTPUT)] = None,
+    format: FormatFlag = None,
+    out: OutFlag = None,
+) -> int:
+    """Predicted against measured operator times and serving runs; 1 if TPOT or TTFT misses its limit.
+
+    Parameters
+    ----------
+    part
+        Operators alone, measured serving runs alone, or both.
+    gpu
+        GPUs of the operators joined by commas; all that were measured by default.
+    framework
+        Whose operator tables, joined by commas: vllm (sites held out of the fit), sglang and trtllm (all rows).
+    sample
+        CSV of serving runs, of the columns of aiconfigurator-core's silicon_sample.csv; that file by default.
+    engines
+        File for the fitted host times, as the catalogue keeps them.
+    figure
+        PNG for predicted against measured times.
+    """
+    from asymsim import latency_views
+    from asymsim.files import write_file
+
+    document: dict[str, Any] = {}
+    parts: list[Any] = []
+    points: list[dict[str, Any]] = []
+    found = None
+    if part != "end-to-end":
+        from asymsim.held_out import held_out
+
+        chosen = flags.names(gpu, "gpu") if gpu else ()
+        with progress("tables") as show:
+            document["operators"], points = held_out(chosen, flags.names(framework, "framework"), show)
+        parts += latency_views.operator_parts(document["operators"])
+    if part != "operators":
+        from asymsim.silicon import judge
+        from asymsim.silicon.host import engines_text
+
+        with progress("runs") as show:
+            found = judge.end_to_end(sample, show)
+        document["end_to_end"] = asdict(found)
+        points += judge.points(found.runs)
+        parts += latency_views.end_to_end_parts(found.errors, found.deployments, found.hosts, found.left_out)
+        if engines is not None:
+            write_file(engines, engines_text(found.hosts), "engines")
+            say(f"wrote {engines}")
+    if figure is not None:
+        from asymsim.latency_figure import latency_figure
+
+        write_file(figure, latency_figure(points), "figure")
+        say(f"wrote {figure}")
+    rows = [*document.get("operators", ()), *(found.errors if found else ())]
+    emit(document, rows, lambda: parts, format, out)
+    return 0 if found is None or found.within else 1
 
 
 def run(argv: Sequence[str]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from asymsim.catalogue.dtype import Dtype
@@ -60,6 +62,8 @@ def gpu_arrays(device: Gpu, dtype: Dtype, engine: Engine | None = None) -> GpuAr
         arrays = arrays._replace(host_s=engine.host_s, host_p05=engine.host_p05_s, host_p95=engine.host_p95_s)
     if dtype.peak in GEMM_SECTION:
         _fill(arrays, device, dtype)
+    if engine is not None and engine.fused_quantisation:
+        arrays.gemm["quantise_s"], arrays.gemm["quantise_row_s"], arrays.gemm["quantise_share"] = 0.0, 0.0, math.inf
     return arrays
 
 

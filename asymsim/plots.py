@@ -50,7 +50,11 @@ def savings_figure(rows: Rows, dpi: int = 200) -> bytes:
     -------
     bytes
     """
-    figure = draw_savings(rows)
+    return png(draw_savings(rows), dpi)
+
+
+def png(figure: Figure, dpi: int = 200) -> bytes:
+    """A figure as the bytes of a PNG."""
     buffer = io.BytesIO()
     # A fixed entry in place of matplotlib's version: equal results make equal files.
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": "asymsim"})

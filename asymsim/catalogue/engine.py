@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.base import STRICT
-from asymsim.errors import UnknownNameError
+from asymsim.errors import InputError, UnknownNameError
 
 _DATA = Path(__file__).parent / "data" / "engines.toml"
 
@@ -23,6 +24,8 @@ class Engine:
     host_s, host_p05_s, host_p95_s : float
         Seconds that scheduling, sampling and launching add to a step, and 5 % and 95 % of it.
     source : str
+    fused_quantisation : bool
+        Whether one-byte activations come from the kernel before, instead of one that only quantises.
     """
 
     name: str
@@ -30,6 +33,12 @@ class Engine:
     host_p05_s: float
     host_p95_s: float
     source: str
+    fused_quantisation: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.host_p05_s <= self.host_s <= self.host_p95_s < math.inf:
+            interval = f"{self.host_p05_s} <= {self.host_s} <= {self.host_p95_s}"
+            raise InputError(f"engine {self.name}: host_s", interval, "must rise from 0 or more, and be finite")
 
 
 def engine(name: str) -> Engine | None:

@@ -285,6 +285,19 @@ def row_times(rows: Array, gpu: GpuArrays, tp_size: int, into: Array, sources: A
 
 
 @kernel
+def row_interval(row: Record, gpu: GpuArrays, tp_size: int) -> tuple[float, float, float, int]:
+    """As row_seconds: seconds at 5 %, at the median and at 95 %, and the operator class."""
+    low, middle, high, of, _ = row_time(row, gpu, tp_size, np.zeros(1, MEMO))
+    return low, middle, high, of
+
+
+@kernel
+def row_roofline(row: Record, gpu: GpuArrays, tp_size: int) -> float:
+    """The hardware's bound on all executions of one operator row, tiles and waves aside."""
+    return roofline_seconds(row, gpu, tp_size, False)
+
+
+@kernel
 def joint_interval(seconds: Array, phases: Array, into: Array) -> None:
     """Time of several phases together: errors within an operator class add up, those of two classes do not.
 

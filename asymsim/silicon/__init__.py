@@ -1,0 +1,1 @@
+"""Serving runs that others measured, held against the simulator end to end."""
