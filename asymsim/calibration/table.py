@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from asymsim.calibration.reader import Rows
+from asymsim.catalogue.gpu import Gpu
 from asymsim.core.layout import Array
+from asymsim.core.machine import Machine
 
 # Frozen before anything was fitted with it: another seed would let a choice be made on held-out sites.
 SEED = 1729
@@ -131,3 +133,15 @@ def assemble(
         dropped=dropped,
         source=rows.source,
     )
+
+
+def machine_of(device: Gpu, peak: str = "bf16") -> Machine:
+    """The numbers of the data sheet that the kernels take."""
+    return Machine(
+        device.peak_flops_per_s[peak], device.bandwidth_bytes_per_s, float(device.l2_bytes), float(device.sm_count)
+    )
+
+
+def hardware_bounds(machine: Machine, flops: Array, moved_bytes: Array) -> dict[str, Array]:
+    """Least seconds by peak and by bandwidth, by the trap that beating them is."""
+    return {"beats_peak": flops / machine.flops_per_s, "beats_memory": moved_bytes / machine.bandwidth_bytes_per_s}
