@@ -57,7 +57,7 @@ def search(residuals: Residuals, space: Space, hops: int, polish: Residuals | No
         Whole vector -> log of predicted over measured.
     space : Space
     hops : int
-        Jumps to try, at least 0. The same number gives the same vector, on whatever machine.
+        Jumps to try, at least 0; never a time limit, so that the same number gives the same vector.
     polish : callable, optional
         Residuals of more rows, for the last descent.
     """
