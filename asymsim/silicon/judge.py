@@ -12,10 +12,11 @@ import numpy as np
 
 from asymsim.catalogue.engine import Engine
 from asymsim.core.layout import Array
+from asymsim.errors import InputError
 from asymsim.silicon.deployment import Interval, Prediction, Work, predict
 from asymsim.silicon.host import fit_hosts, host_work
 from asymsim.silicon.queue import FEWEST, UNFITTED, Queue, first_token, fit_queue
-from asymsim.silicon.sample import read_sample
+from asymsim.silicon.sample import PACKAGE, read_sample
 
 Row = dict[str, Any]
 
@@ -92,6 +93,10 @@ def end_to_end(path: str | Path | None = None, progress: Callable[[int, int], No
         predictions.append(predict(run))
     half = np.random.default_rng(SEED).random(len(predictions)) < 0.5
     hosts = fit_hosts(predictions, half.tolist())
+    unknown = sorted({each.run.engine for each in predictions} - set(hosts))
+    if unknown:
+        remedy = f"too few runs of {', '.join(unknown)} in the half that hosts are fitted on; give more"
+        raise InputError("sample", str(path or PACKAGE), remedy)
     steps = [each.step + host_work(hosts[each.run.engine]) for each in predictions]
     queues = _queues(predictions, steps)
     firsts = _crossed(predictions, steps, half)
