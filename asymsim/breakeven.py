@@ -7,7 +7,7 @@ saves falls in steps of whole tiles and waves. Time saved therefore is no monoto
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,11 +54,15 @@ def break_even(
         Any time of ``report.Savings``: ttft, tpot or e2e.
     """
     if family_of(name) == "vision" and dense.workload.visual_tokens == 0:
-        return BreakEven(None, None, "no visual tokens")
+        return BreakEven(None, None, "not for this load: it has no visual tokens")
     try:
         ladder = Ladder(scenario, name, settings, dense)
-    except (UnsupportedError, InputError):
-        return BreakEven(None, None, "does not run here")
+    except UnsupportedError as error:
+        return BreakEven(None, None, f"not for this model: {error.remedy}")
+    except InputError as error:
+        if any(key.split(".")[0] in name.split("+") for key in settings):
+            raise
+        return BreakEven(None, None, f"not here: {error}")
 
     def saves(step: int) -> bool:
         return (getattr(ladder.at(step).savings, figure) or 0.0) > 0.0
@@ -78,6 +82,40 @@ def break_even(
         else:
             losing = middle
     return BreakEven(saving / GRID, ladder.kept(saving), "")
+
+
+def break_evens(
+    scenario: Scenario,
+    names: Sequence[str],
+    gpus: Sequence[str],
+    batch_sizes: Sequence[int],
+    settings: Mapping[str, Any],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """The break-even ``keep`` of each method on each GPU at each batch size, a row for each combination."""
+    rows = []
+    cells = [(gpu, batch, name) for gpu in gpus for batch in batch_sizes for name in names]
+    for done, (gpu, batch, name) in enumerate(cells):
+        if progress:
+            progress(done, len(cells))
+        here = dataclasses.replace(scenario, gpu=gpu, batch_size=batch)
+        dense = estimate(dataclasses.replace(here, method="none", keep=None, settings={}, schedule=None))
+        found = break_even(here, name, settings, dense)
+        rows.append(
+            {
+                "model": dense.model,
+                "gpu": dense.gpu,
+                "batch_size": batch,
+                "method": name,
+                "break_even_keep": found.keep,
+                "kept_share": found.kept_share,
+                "source": dense.latency.ttft_s.source,
+                "note": found.note,
+            }
+        )
+    if progress:
+        progress(len(cells), len(cells))
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)

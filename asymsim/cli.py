@@ -66,13 +66,17 @@ def estimate(
 
 
 @app.command
-@flags.scenario_command(without=("method", "keep", "schedule"), texts={"settings": SETTINGS})
+@flags.scenario_command(
+    without=("method", "keep", "schedule"),
+    texts={"settings": SETTINGS, "gpu": "A catalogue name, or several joined by commas with --break-even."},
+)
 def compare(
     given: dict[str, Any],
     *,
     methods: Annotated[str | None, Parameter(group=flags.COMPARISON)] = None,
     budget: Annotated[float, Parameter(group=flags.COMPARISON)] = 0.5,
     match: Annotated[Literal["budget", "keep"], Parameter(group=flags.COMPARISON)] = "budget",
+    break_even: Annotated[str | None, Parameter(group=flags.COMPARISON)] = None,
     format: FormatFlag = None,
     out: OutFlag = None,
 ) -> None:
@@ -87,13 +91,38 @@ def compare(
         the cache after prefill.
     match
         "budget" solves each method's keep for the budget; "keep" gives each method the same keep.
+    break_even
+        Batch sizes joined by commas: the largest keep at which each method still saves time to first token,
+        at each of them and on each GPU.
     """
     from asymsim import comparison, views
 
     chosen = None if methods is None else flags.names(methods, "methods")
     settings = flags.settings(given.pop("settings", None) or ())
+    if break_even is not None:
+        _break_even(given, chosen, settings, break_even, format, out)
+        return
     rows = comparison.compare(flags.scenario(given), chosen, budget=budget, match=match, settings=settings)
     emit(rows, rows, lambda: views.comparison_parts(rows, budget, match), format, out)
+
+
+def _break_even(
+    given: dict[str, Any],
+    chosen: list[str] | None,
+    settings: dict[str, Any],
+    batches: str,
+    format: FormatFlag,
+    out: OutFlag,
+) -> None:
+    from asymsim import breakeven, comparison, views
+
+    gpus = flags.names(given.pop("gpu", "h100_sxm"), "gpu")
+    sizes = flags.whole_numbers(batches, "break_even")
+    scenario = flags.scenario(given, gpu=gpus[0], batch_size=max(sizes))
+    names = comparison.checked(chosen, (), settings)
+    with progress("methods") as show:
+        rows = breakeven.break_evens(scenario, names, gpus, sizes, settings, show)
+    emit(rows, rows, lambda: views.break_even_parts(rows), format, out)
 
 
 @app.command

@@ -12,12 +12,14 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
+from asymsim.breakeven import price
 from asymsim.budget import Match, family_of, kept_share, solved, variant
 from asymsim.errors import InputError, UnknownNameError
 from asymsim.estimation import estimate
 from asymsim.methods.base import methods as registry
 from asymsim.report import Estimate
 from asymsim.scenario import Scenario
+from asymsim.units import human_seconds
 
 BUDGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 Row = dict[str, Any]
@@ -56,7 +58,8 @@ def compare(
     -------
     list of dict
         One row a method. ``note`` says where the budget is out of reach or the method has no meaning
-        on this model; its figures are None then.
+        on this model; its figures are None then. ``slower`` says what a method pays that takes longer to
+        the first token than no pruning.
 
     Raises
     ------
@@ -66,13 +69,25 @@ def compare(
     if match not in get_args(Match):
         raise InputError("match", match, f"give one of {', '.join(get_args(Match))}")
     settings = settings or {}
-    names = _checked(methods, (budget,), settings)
+    names = checked(methods, (budget,), settings)
     dense = _dense(scenario, names)
     rows = [_row(dense, dense, "none", None, 1.0, "")]
     for name in names:
         (found,) = solved(scenario, name, settings, dense, (budget,), match)
-        rows.append(_row(found.result, dense, name, budget, found.keep, found.note))
+        row = _row(found.result, dense, name, budget, found.keep, found.note)
+        rows.append(row | {"slower": _slower(row, variant(scenario, name, settings, found.keep))})
     return rows
+
+
+def _slower(row: Row, scenario: Scenario) -> str:
+    """What a method pays that takes longer to the first token than no pruning; nothing of one that does not."""
+    if not row["ttft_saved"] or row["ttft_saved"] > 0:
+        return ""
+    paid = price(scenario)
+    note = f"slower to the first token than unpruned; selection takes {human_seconds(paid.selection_s)}"
+    if paid.unfused_s:
+        note += f", attention with stored weights {human_seconds(paid.unfused_s)}"
+    return note
 
 
 def savings_curves(
@@ -106,7 +121,7 @@ def savings_curves(
     # A wrong name in the last place should not cost the work before it.
     scenarios = {(model, gpu): Scenario(model=model, gpu=gpu, **load) for model in models for gpu in gpus}
     settings = settings or {}
-    names = _checked(methods, budgets, settings)
+    names = checked(methods, budgets, settings)
     dense = {key: _dense(scenario, names) for key, scenario in scenarios.items()}
     rows: list[Row] = []
     total = len(models) * len(names)
@@ -120,13 +135,15 @@ def savings_curves(
                 result = point.result
                 if result is not None and gpu != gpus[0]:
                     result = estimate(variant(scenarios[model, gpu], name, settings, point.keep))
-                rows.append(_row(result, dense[model, gpu], name, budget, point.keep, point.note))
+                row = _row(result, dense[model, gpu], name, budget, point.keep, point.note)
+                slower = _slower(row, variant(scenarios[model, gpu], name, settings, point.keep))
+                rows.append(row | {"slower": slower})
     if progress:
         progress(total, total)
     return rows
 
 
-def _checked(methods: Sequence[str] | None, budgets: Sequence[float], settings: Mapping[str, Any]) -> list[str]:
+def checked(methods: Sequence[str] | None, budgets: Sequence[float], settings: Mapping[str, Any]) -> list[str]:
     names = list(dict.fromkeys(vision_methods() if methods is None else methods))
     for budget in budgets:
         if not 0 <= budget <= 1:
@@ -173,6 +190,7 @@ def _row(
         "selection_share_of_ttft": None,
         "fits": None,
         "note": note,
+        "slower": "",
     }
     if result is not None:
         row.update(_figures(result, dense, family))

@@ -202,7 +202,7 @@ def estimate(scenario: Scenario, *, operators: bool = False) -> report.Estimate:
     if not (len(bound.schedules) == 1 and _is_dense(bound.schedules[0][1])):
         dense = _costs(bound, load, [(1.0, _table(bound, bound.dense, load))], scenario.convention)
     likeliest = max(tables, key=lambda each: each[0])[1]
-    rows = likeliest.records(bound.gpu_arrays, bound.precision.tp_size) if operators else None
+    rows = likeliest.timed_records(bound.gpu_arrays, bound.precision.tp_size) if operators else None
     return report.Estimate(
         model=bound.model.name,
         gpu=bound.gpu.name,

@@ -182,6 +182,21 @@ def numbers(text: str, field: str) -> list[float]:
     return result
 
 
+def whole_numbers(text: str, field: str) -> list[int]:
+    """Whole numbers above 0, joined by commas.
+
+    Raises
+    ------
+    InputError
+        If one is none.
+    """
+    found = numbers(text, field)
+    for number in found:
+        if number < 1 or number != int(number):
+            raise InputError(field, number, "give whole numbers above 0, joined by commas")
+    return [int(number) for number in found]
+
+
 def explain(error: cyclopts.CycloptsError) -> str:
     """A mistake in the command line itself in one line: the flag, the value and what would be right."""
     argument = error.argument

@@ -46,24 +46,36 @@ class OperatorTable:
     kv: Array
     final_kv: Array
 
+    @property
+    def phase_seconds(self) -> Array:
+        """Median time of each phase, shape (phases,)."""
+        return self.seconds[:, :, 1].sum(axis=1)
+
     def flops(self, phase: int, column: str = "flops") -> int:
         """FLOPs of one phase under a counting column."""
         return int(self.rows[column][self.rows["phase"] == phase].sum())
 
-    def records(self, gpu: GpuArrays, tp_size: int) -> list[dict[str, Any]]:
-        """The rows as dictionaries with names in place of codes, and seconds of all executions on one GPU."""
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as dictionaries with names in place of codes."""
         records = []
-        seconds, sources = operator_times(self.rows, gpu, tp_size)
-        for row, (low, middle, high), source in zip(self.rows, seconds.tolist(), sources.tolist(), strict=True):
+        for row in self.rows:
             record: dict[str, Any] = {name: int(row[name]) for name in layout.OPERATOR.names or ()}
             record["name"] = layout.NAMES[record["name"]]
             record["kind"] = layout.KINDS[record["kind"]]
             record["phase"] = layout.PHASES[record["phase"]]
             del record["split"]
-            known = source != ROOFLINE
-            record["seconds_p05"], record["seconds_p95"] = (low, high) if known else (None, None)
-            record["seconds"], record["source"] = middle, SOURCES[source]
             records.append(record)
+        return records
+
+    def timed_records(self, gpu: GpuArrays, tp_size: int) -> list[dict[str, Any]]:
+        """``records`` with the seconds of all executions on each GPU, their interval and where they come from."""
+        records = self.records()
+        seconds, sources = operator_times(self.rows, gpu, tp_size)
+        for record, (low, middle, high), source in zip(records, seconds.tolist(), sources.tolist(), strict=True):
+            known = source != ROOFLINE
+            record["seconds"] = middle
+            record["seconds_p05"], record["seconds_p95"] = (low, high) if known else (None, None)
+            record["source"] = SOURCES[source]
         return records
 
 

@@ -6,6 +6,7 @@ of visual and text tokens inside compiled code. Lists per layer are a view for p
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Literal
 
@@ -49,7 +50,8 @@ def _at_least(field: str, value: int, lowest: int) -> None:
 class Recycle:
     """Tokens made of the dropped ones and added to the kept: (floor(share D) + plus) // divisor + extra.
 
-    ``D`` is the number dropped; nothing is made where nothing is dropped, and never more than ``D``.
+    ``D`` is the number dropped; nothing is made where nothing is dropped, and never more than ``D``. The pool that
+    a method clusters is floor(share D) + plus of the dropped tokens, at most ``D``.
     """
 
     share: Fraction = Fraction(0)
@@ -121,11 +123,12 @@ class Operation:
         left to right; ``/`` divides and rounds up, ``//`` rounds down, and a divisor of 0 counts as 1, so
         that ``"visual/sequences"`` is one encoder sequence's share and ``"dropped/dropped"`` is 1 where
         anything was dropped, else 0. The quantities are
-        original, visual (before this place's steps), kept (after them), dropped, merged, text,
-        tokens (visual + text), remaining (kept + merged + text), kv (cached entries), hidden, heads,
-        kv_heads, head_size, query_width, kv_width, tower_hidden, tower_heads, tower_head_size,
-        tower_tokens (one encoder sequence, extra tokens included), sequences (encoder sequences of the
-        sample).
+        original, visual (before this place's steps), kept (after them), dropped, merged, pool (of the
+        ``Recycle``), text, tokens (visual + text), remaining (kept + merged + text), kv (entries that a
+        KV head caches; of decoding, before each step's own joins), hidden, heads, kv_heads, head_size,
+        query_width, kv_width, tower_hidden, tower_heads, tower_head_size, tower_tokens (one encoder
+        sequence, extra tokens included), sequences (encoder sequences of the sample). kv stands at most
+        once in all four and is not divided: a sum over heads and steps is all that is known of it.
     reads, writes, flops_per_element : int
         Of an elementwise operation, for each of its rows x columns elements.
     """
@@ -140,6 +143,13 @@ class Operation:
     reads: int = 1
     writes: int = 0
     flops_per_element: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = (self.rows, self.columns, self.inner, self.times)
+        named = [size for size in sizes for word in re.split(r"[*/]+", size) if word.strip() == "kv"]
+        if len(named) > 1 or any("/" in size for size in named):
+            wanted = "name kv once and undivided: only its sum over steps is known"
+            raise InputError("operation", "*".join(sizes), wanted)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -120,7 +120,7 @@ def _interval(time: Mapping[str, Any]) -> str:
 def operators_table(rows: Rows) -> Table:
     """The operator rows: where they run, their shape, FLOPs and bytes over all executions."""
     columns = [(name, "left") for name in ("phase", "operator", "kind", "layers")]
-    columns += [(name, "right") for name in ("times", "shape", "FLOPs", "read", "written", "FLOP/byte")]
+    columns += [(name, "right") for name in ("times", "shape", "FLOPs", "read", "written", "FLOP/byte", "time")]
     return table(columns, [_operator(row) for row in rows])
 
 
@@ -141,6 +141,7 @@ def _operator(row: Mapping[str, Any]) -> list[str]:
         human_bytes(read),
         human_bytes(written),
         share(flops / (read + written)) if read + written else DASH,
+        human_seconds(row["seconds"]),
     ]
 
 
@@ -164,7 +165,8 @@ def comparison_parts(rows: Rows, budget: float, match: str) -> list[Any]:
         )
     ]
     title = f"{rows[0]['model']} on {rows[0]['gpu']}: methods at {wanted}"
-    return [heading(title), table(columns, [_compared(row) for row in rows]), *_notes(rows)]
+    slower = [f"  - {row['method']}: {row['slower']}" for row in rows if row["slower"]]
+    return [heading(title), table(columns, [_compared(row) for row in rows]), *_notes(rows), *slower]
 
 
 def _notes(rows: Rows) -> list[str]:
@@ -190,6 +192,19 @@ def _compared(row: Mapping[str, Any]) -> list[str]:
         percent(row["e2e_saved"]),
         percent(row["selection_share_of_ttft"]),
     ]
+
+
+def break_even_parts(rows: Rows) -> list[Any]:
+    """Methods down, GPUs and batch sizes across: the largest keep that still saves time to first token."""
+    cells = list(dict.fromkeys((row["gpu"], row["batch_size"]) for row in rows))
+    columns = [("method", "left"), *((f"{gpu}\nbatch {batch}", "right") for gpu, batch in cells)]
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = {(row["gpu"], row["batch_size"]): row for row in rows if row["method"] == method}
+        lines.append([method, *(share(own[cell]["break_even_keep"]) for cell in cells)])
+    title = f"{rows[0]['model']}: the largest keep at which the first token still comes sooner than unpruned"
+    remarks = [{"method": row["method"], "note": row["note"]} for row in rows]
+    return [heading(title), table(columns, lines), *_notes(remarks)]
 
 
 def savings_parts(rows: Rows) -> list[Any]:

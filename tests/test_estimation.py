@@ -97,6 +97,40 @@ def test_operators_are_listed_on_request_and_add_up() -> None:
     assert "operators" not in estimate(scenario).to_dict()
 
 
+@pytest.mark.parametrize("gpu", ["h100_sxm", "h100_pcie", "mi300x"])
+def test_operators_take_the_time_of_the_whole(gpu: str) -> None:
+    one = estimate(Scenario(model="qwen2.5-vl-7b", gpu=gpu, method="fastv", batch_size=3), operators=True)
+    rows, latency = one.operators or [], one.latency
+    assert sum(row["seconds"] for row in rows) == pytest.approx(latency.e2e_s.p50, rel=1e-12)
+    assert latency.e2e_s.source in {row["source"] for row in rows}
+    if latency.e2e_s.source == "roofline":
+        assert latency.e2e_s.p05 is latency.e2e_s.p95 is None
+        assert one.savings_interval.ttft.p05 is None
+    else:
+        # Errors of different classes are independent, so the whole is surer than all parts together.
+        assert sum(row["seconds_p05"] for row in rows) < latency.e2e_s.p05 < latency.e2e_s.p50
+        assert sum(row["seconds_p95"] for row in rows) > latency.e2e_s.p95 > latency.e2e_s.p50
+        assert one.savings_interval.ttft.p05 < one.savings.ttft < one.savings_interval.ttft.p95
+
+
+def test_what_pruning_leaves_as_it_was_cancels_in_the_time_saved() -> None:
+    same = of().savings_interval
+    assert (same.ttft.p05, same.ttft.p95) == (0.0, 0.0)
+    pruned = of(method="fastv", keep=0.5, output_tokens=1000)
+    # Hardly anything of the end-to-end time changes, so hardly any of its error matters.
+    wide = (pruned.latency.e2e_s.p95 - pruned.latency.e2e_s.p05) / pruned.latency.e2e_s.p50
+    assert pruned.savings_interval.e2e.p95 - pruned.savings_interval.e2e.p05 < wide / 3
+
+
+def test_an_engine_adds_its_host_to_each_step() -> None:
+    alone, served = of(), of(engine="vllm")
+    more = (served.latency.tpot_s.p50 or 0) - (alone.latency.tpot_s.p50 or 0)
+    assert more > 0
+    assert served.latency.ttft_s.p50 - alone.latency.ttft_s.p50 == pytest.approx(more)
+    with pytest.raises(UnknownNameError):
+        of(engine="vlm")
+
+
 def test_totals_are_the_sums_of_their_parts() -> None:
     one = of(method="sparsevlm")
     flops, time = one.flops, one.latency

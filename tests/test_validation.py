@@ -172,7 +172,7 @@ def test_records_are_predicted_one_by_one(tmp_path: Path) -> None:
     assert rows[3]["predicted_s"] > rows[2]["predicted_s"]
     for row in rows:
         assert row["error"] == pytest.approx(row["predicted_s"] / 2e-3 - 1)
-    assert [row["source"] for row in rows] == ["fitted", "fitted", "fitted", "transferred"]
+    assert [row["source"] for row in rows] == ["fitted", "fitted", "transferred", "transferred"]
 
 
 def test_errors_are_summed_up_by_class() -> None:
@@ -187,7 +187,7 @@ def test_records_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = write(tmp_path / "a.csv", GOOD)
     assert run(("validate", "records", path)) == 0
     shown = capsys.readouterr().out
-    for text in ("prefill", "h200_sxm", "fitted", "median error", "2.00 ms"):
+    for text in ("prefill", "h200_sxm", "transferred", "median error", "2.00 ms"):
         assert text in shown
     assert run(("validate", "records", path, "--format", "json")) == 0
     document = json.loads(capsys.readouterr().out)

@@ -167,10 +167,10 @@ def workspace(model: ModelArrays, schedule: ScheduleArrays, memo_entries: int = 
         symbols[layout.S_TOWER_HEAD_SIZE] = tower_kind["head_size"]
     return Workspace(
         operators=np.zeros(most, OPERATOR),
-        tower_counts=np.zeros((tower, 4), np.int64),
-        lm_counts=np.zeros((segments, 4), np.int64),
-        end=np.zeros(3, np.int64),
-        kv=np.zeros((segments, kinds, 2), np.int64),
+        tower_counts=np.zeros((tower, 5), np.int64),
+        lm_counts=np.zeros((segments, 5), np.int64),
+        end=np.zeros(4, np.int64),
+        kv=np.zeros((segments, kinds, 4), np.int64),
         totals=np.zeros(TOTALS, np.int64),
         symbols=symbols,
         seconds=np.zeros((len(layout.PHASES), TIME_CLASSES, 3)),

@@ -175,6 +175,9 @@ def attention_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int) -> tup
     pairs = row["flops"] // (4 * row["k"] * row["count"])
     met_keys = pairs / (float(row["groups"]) * row["m"])
     read = row["kv_read_bytes"] / float(row["count"]) * kv_heads / row["kv_heads"]
+    if read == 0.0:
+        # Outside the cache, as where a method attends on its own.
+        read = 4.0 * sequences * keys * kv_heads * size
     if of == GENERATION_TIME:
         index = size_index(size, CAUSAL_SIZES)
         numbers = gpu.generation[0]

@@ -277,6 +277,7 @@ SYMBOLS = (
     "kept",
     "dropped",
     "merged",
+    "pool",
     "text",
     "tokens",
     "remaining",
@@ -300,6 +301,7 @@ SYMBOLS = (
     S_KEPT,
     S_DROPPED,
     S_MERGED,
+    S_POOL,
     S_TEXT,
     S_TOKENS,
     S_REMAINING,
@@ -354,7 +356,8 @@ TOTALS = 6
 class Workspace(NamedTuple):
     """Arrays that one evaluation fills; allocated once and used for every row of a sweep.
 
-    ``kv`` (segments, kinds, 2): mean entries a KV head holds after prefill and at the end. ``seconds``
+    ``kv`` (segments, kinds, 4): mean entries a KV head holds after prefill and at the end; entries of all KV heads
+    after prefill, and those that the decode steps find, added up over the steps. ``seconds``
     (phases, classes, 3): 5 %, median and 95 % of the time; ``sources`` (phases): the least certain one.
     ``memo``: matrix times already worked out for the GPU of ``memo_stamp``.
     """

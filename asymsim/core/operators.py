@@ -337,6 +337,9 @@ def put_decode_attention(
     totals[KV_PAGED_BYTES] += paged * entry_bytes
     work.kv[segment, index, 0] = kept // kv_heads
     work.kv[segment, index, 1] = final // kv_heads
+    work.kv[segment, index, 2] = kept
+    # The framework attends to all that is cached, and in self-attention to the step's own token.
+    work.kv[segment, index, 3] = torch_attended if kind["cross"] else torch_attended - steps * kv_heads
     flops = 4 * kind["queries_per_kv_head"] * size * layers * batch
     totals[FIRST_STEP_FLOPS] += first * flops
     totals[FIRST_STEP_TORCH_FLOPS] += torch_first * flops

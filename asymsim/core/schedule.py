@@ -36,8 +36,8 @@ def round_share(num: int, den: int, reference: int, rounding: int) -> int:
 
 
 @kernel
-def apply_step(step: Record, original: int, present: int) -> tuple[int, int]:
-    """Tokens kept of ``present``, and tokens made of the dropped ones."""
+def apply_step(step: Record, original: int, present: int) -> tuple[int, int, int]:
+    """Tokens kept of ``present``, tokens made of dropped ones, and the pool of dropped ones that they are made of."""
     reference = present if step["of"] == PRESENT else original
     kept = round_share(step["num"], step["den"], reference, step["rounding"]) + step["plus"]
     lowest = 0
@@ -45,38 +45,41 @@ def apply_step(step: Record, original: int, present: int) -> tuple[int, int]:
         lowest = -((-step["at_least_num"] * present) // step["at_least_den"])
     kept = min(max(kept, lowest), present)
     dropped = present - kept
-    merged = 0
+    merged, pool = 0, 0
     if step["recycle_den"] > 0 and dropped > 0:
         pool = step["recycle_num"] * dropped // step["recycle_den"] + step["recycle_plus"]
         merged = min(max(0, pool // step["recycle_divisor"] + step["recycle_extra"]), dropped)
-    return kept, merged
+        pool = min(max(0, pool), dropped)
+    return kept, merged, pool
 
 
 @inlined
 def run_tower(schedule: ScheduleArrays, load: Load, extra: int, counts: Array) -> int:
     """Fill tokens per encoder segment and return what is left per sequence at the encoder's end.
 
-    ``counts`` (segments, 4): patches before the segment's first step, then those that enter its
-    attention and its MLP, then the tokens merged. Extra tokens are not counted.
+    ``counts`` (segments, 5): patches before the segment's first step, then those that enter its
+    attention and its MLP, then the tokens merged and their pool. Extra tokens are not counted.
     """
     original = load.sequence_tokens - extra if load.sequences > 0 else 0
     present = original
     for segment in range(len(schedule.tower_starts) - 1):
         counts[segment, 0] = present
-        counts[segment, 3] = 0
+        counts[segment, 3], counts[segment, 4] = 0, 0
         for index in range(len(schedule.steps)):
             step = schedule.steps[index]
             if step["stage"] == ENCODER and step["segment"] == segment:
-                kept, merged = apply_step(step, original, present)
+                kept, merged, pool = apply_step(step, original, present)
                 present = kept + merged
                 counts[segment, 3] += merged
+                counts[segment, 4] += pool
         counts[segment, 1] = present
         for index in range(len(schedule.steps)):
             step = schedule.steps[index]
             if step["stage"] == ENCODER_MLP and step["segment"] == segment:
-                kept, merged = apply_step(step, original, present)
+                kept, merged, pool = apply_step(step, original, present)
                 present = kept + merged
                 counts[segment, 3] += merged
+                counts[segment, 4] += pool
         counts[segment, 2] = present
     return present
 
@@ -87,9 +90,9 @@ def run_language_model(
 ) -> None:
     """Fill visual and text tokens per language-model segment.
 
-    ``counts`` (segments, 4): visual tokens before the segment's steps, visual and text tokens that
-    enter it, tokens merged. ``end`` (3): visual tokens at the encoder's end before and after its
-    steps, and tokens merged there.
+    ``counts`` (segments, 5): visual tokens before the segment's steps, visual and text tokens that
+    enter it, tokens merged and their pool. ``end`` (4): visual tokens at the encoder's end before and
+    after its steps, tokens merged there and their pool.
     """
     original = load.visual_tokens
     present = original
@@ -97,28 +100,30 @@ def run_language_model(
     if load.sequences > 0 and tower_left < per_sequence:
         present = original * tower_left // per_sequence
     end[0] = present
-    end[2] = 0
+    end[2], end[3] = 0, 0
     for index in range(len(schedule.steps)):
         step = schedule.steps[index]
         if step["stage"] == ENCODER_END:
-            kept, merged = apply_step(step, original, present)
+            kept, merged, pool = apply_step(step, original, present)
             present = kept + merged
             end[2] += merged
+            end[3] += pool
     end[1] = present
     text = load.text_tokens
     for segment in range(len(schedule.lm_starts) - 1):
         counts[segment, 0] = present
-        counts[segment, 3] = 0
+        counts[segment, 3], counts[segment, 4] = 0, 0
         for index in range(len(schedule.steps)):
             step = schedule.steps[index]
             if step["stage"] == LM and step["segment"] == segment:
                 if step["target"] == TEXT:
-                    kept, merged = apply_step(step, load.text_tokens, text)
+                    kept, merged, _ = apply_step(step, load.text_tokens, text)
                     text = kept + merged
                 else:
-                    kept, merged = apply_step(step, original, present)
+                    kept, merged, pool = apply_step(step, original, present)
                     present = kept + merged
                     counts[segment, 3] += merged
+                    counts[segment, 4] += pool
         counts[segment, 1] = present
         counts[segment, 2] = text
 

@@ -22,7 +22,8 @@ class H2O(Method):
 
     All prefill attention weights are summed over their queries, so every layer runs unfused. While decoding
     the budget holds: each step adds its weights to the sums and evicts the lowest, the recent half excepted.
-    Fused decode kernels do not give weights away, so the scores are counted once more.
+    Fused decode kernels do not give weights away, so the scores are counted once more; where everything is kept,
+    there is no budget to hold and nothing is scored.
 
     Parameters
     ----------
@@ -43,14 +44,14 @@ class H2O(Method):
         if not 0 <= self.recent_share <= 1:
             raise InputError("h2o: recent_share", self.recent_share, "give a share between 0 and 1")
         kept = share_of_all(self.keep)
+        held = (*decode_scores(model), reduce("decode", rows="kv_heads", columns="kv")) if kept < 1 else ()
         return Schedule(
             kv=KvPolicy(share=(kept,), hold=kept < 1),
             operations=(
                 reduce("kv", rows="heads*tokens", columns="tokens"),
                 top_k("kv", columns="tokens", times="kv_heads"),
                 cache_gather(),
-                *decode_scores(model),
-                reduce("decode", rows="kv_heads", columns="kv"),
+                *held,
             ),
             unfused=tuple(("lm", layer) for layer in range(lm_layers(model))),
         )

@@ -136,7 +136,8 @@ def cache_gather() -> Operation:
 
 
 def decode_scores(model: VlmModel, layer: int = -1) -> tuple[Operation, ...]:
-    """With each generated token: its attention weights over the cache, which a fused kernel does not give away."""
+    """With each generated token: its attention weights over the entries that it finds cached, which a fused kernel
+    does not give away."""
     group = query_group(model)
     return (
         similarity("decode", layer, rows=str(group), columns="kv", inner="head_size", times="kv_heads"),

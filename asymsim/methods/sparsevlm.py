@@ -66,7 +66,7 @@ class SparseVLM(Method):
             reduce("lm", 0, rows="visual", columns="text", flops=5),
         ]
         for layer in self.layers:
-            operations += self._selection(layer + 1, model.language_model.hidden_size)
+            operations += self._selection(layer + 1)
         return Schedule(
             steps=self._steps(),
             operations=tuple(operations),
@@ -97,12 +97,15 @@ class SparseVLM(Method):
         )
 
     @staticmethod
-    def _selection(layer: int, hidden: int) -> list[Operation]:
+    def _selection(layer: int) -> list[Operation]:
         return [
             reduce("lm", layer, rows="heads*text", columns="visual"),
             top_k("lm", layer),
-            # Distances within the recycled 30 %: 0.3 D x 0.3 D x hidden is D x D x 0.09 hidden.
-            similarity("lm", layer, rows="dropped", columns="dropped", inner=str(max(1, hidden * 9 // 100))),
-            average_into("lm", layer, rows="dropped", width="hidden"),
+            # Distances within the pool; the nearest of each token, then the closest denser one, then its centre.
+            similarity("lm", layer, rows="pool", columns="pool"),
+            top_k("lm", layer, columns="pool", times="pool"),
+            reduce("lm", layer, rows="pool", columns="pool"),
+            reduce("lm", layer, rows="pool", columns="merged"),
+            average_into("lm", layer, rows="pool", width="hidden"),
             gather("lm", layer),
         ]

@@ -26,9 +26,9 @@ MODEL = VlmModel(
 RETAINED = st.fractions(0, 1, max_denominator=10**6)
 
 
-def run(step: Step, original: int, present: int) -> tuple[int, int]:
-    kept, merged = apply_step(schedule_arrays(Schedule(steps=(step,)), MODEL).steps[0], original, present)
-    return int(kept), int(merged)
+def run(step: Step, original: int, present: int) -> tuple[int, int, int]:
+    kept, merged, pool = apply_step(schedule_arrays(Schedule(steps=(step,)), MODEL).steps[0], original, present)
+    return int(kept), int(merged), int(pool)
 
 
 @given(share=st.fractions(0, 1, max_denominator=10**6), tokens=st.integers(0, 10**8))
@@ -68,31 +68,33 @@ def test_halves_go_to_the_even_neighbour(tokens: int, expected: int) -> None:
     present=st.integers(0, 1000),
 )
 def test_a_step_keeps_and_recycles_by_its_words(step: Step, dropped_before: int, present: int) -> None:
-    kept, merged = run(step, present + dropped_before, present)
-    assert (kept, merged) == reduce(step, present + dropped_before, present)
+    kept, merged, pool = run(step, present + dropped_before, present)
+    assert (kept, merged, pool) == reduce(step, present + dropped_before, present)
     assert 0 <= kept <= kept + merged <= present
+    assert 0 <= pool <= present - kept
 
 
 @pytest.mark.parametrize(
     ("step", "present", "expected"),
     [
-        (keep_count(0), 576, (0, 0)),
-        (keep_count(576), 576, (576, 0)),
-        (keep_count(9999), 576, (576, 0)),
-        (keep_share(0), 576, (0, 0)),
-        (keep_share("1/3"), 576, (192, 0)),
-        (keep_share("1/3"), 100, (100, 0)),
-        (keep_share(1), 0, (0, 0)),
-        # SparseVLM: of 276 dropped, (floor(0.3 x 276) + 1) // 10 + 1 clusters.
-        (keep_count(300, recycled=Recycle(share=Fraction(3, 10), plus=1, divisor=10, extra=1)), 576, (300, 9)),
-        # Nothing dropped, nothing recycled; one dropped makes no more than one.
-        (keep_count(5, recycled=Recycle(extra=4)), 5, (5, 0)),
-        (keep_count(5, recycled=Recycle(extra=4)), 6, (5, 1)),
+        (keep_count(0), 576, (0, 0, 0)),
+        (keep_count(576), 576, (576, 0, 0)),
+        (keep_count(9999), 576, (576, 0, 0)),
+        (keep_share(0), 576, (0, 0, 0)),
+        (keep_share("1/3"), 576, (192, 0, 0)),
+        (keep_share("1/3"), 100, (100, 0, 0)),
+        (keep_share(1), 0, (0, 0, 0)),
+        # SparseVLM: of 276 dropped, floor(0.3 x 276) + 1 = 83 make 83 // 10 + 1 clusters.
+        (keep_count(300, recycled=Recycle(share=Fraction(3, 10), plus=1, divisor=10, extra=1)), 576, (300, 9, 83)),
+        # Nothing dropped, nothing recycled; one dropped makes no more than one, of no more than itself.
+        (keep_count(5, recycled=Recycle(extra=4)), 5, (5, 0, 0)),
+        (keep_count(5, recycled=Recycle(extra=4)), 6, (5, 1, 0)),
+        (keep_count(5, recycled=Recycle(plus=3)), 6, (5, 1, 1)),
         # ToMe's half is an upper bound on what merges.
-        (Step(stage="lm", share=Fraction(1), of="present", plus=-100, at_least=Fraction(1, 2)), 101, (51, 0)),
+        (Step(stage="lm", share=Fraction(1), of="present", plus=-100, at_least=Fraction(1, 2)), 101, (51, 0, 0)),
     ],
 )
-def test_published_and_degenerate_steps(step: Step, present: int, expected: tuple[int, int]) -> None:
+def test_published_and_degenerate_steps(step: Step, present: int, expected: tuple[int, int, int]) -> None:
     assert run(step, 576, present) == expected
 
 

@@ -99,6 +99,18 @@ def test_sparsevlm_chooses_raters_once() -> None:
     assert len(result.products(N, TEXT, HIDDEN)) == 1
 
 
+def test_sparsevlm_clusters_within_three_tenths_of_the_dropped() -> None:
+    """Of the 552 that leave 1152 first, floor(0.3 x 552) + 1 = 166 are compared with one another."""
+    products = [(row["m"], row["n"]) for row in with_method("sparsevlm").selection if row["kind"] == "gemm"][1:]
+    present, pools = N, []
+    for kept in (2 * 300, 2 * 200, 2 * 110):
+        pool = 3 * (present - kept) // 10 + 1
+        present = kept + pool // 10 + 1
+        pools.append((pool, pool))
+    assert products == pools
+    assert pools[0] == (166, 166)
+
+
 def test_dart_compares_with_eight_pivots() -> None:
     (product,) = with_method("dart").products(8, N, HIDDEN)
     assert product["flops"] == 2 * BATCH * 8 * N * HIDDEN

@@ -118,7 +118,7 @@ def count(model: VlmModel, schedule: Schedule, load: Load, framework: bool = Fal
         dense = projections(kind, length, keys) + ffn(kind, length, framework)
         result.prefill_layers.append(batch * (dense + attention(kind, pairs)))
         if cross:
-            decoded = [Decoded([visual] * steps, [visual] * steps, visual, visual)] * kind.kv_heads
+            decoded = [Decoded([visual] * steps, [visual] * steps, [visual] * steps, visual, visual)] * kind.kv_heads
         else:
             decoded = heads(kind, schedule, layer, length, text, steps)
         dense = projections(kind, 1, 0 if cross else 1) + ffn(kind, 1, framework)

@@ -12,10 +12,12 @@ from asymsim.schedule import KvPolicy, Schedule
 
 @dataclass(frozen=True)
 class Decoded:
-    """Keys that each step attends to, under the mask and under the framework's; entries held before and after."""
+    """Keys that each step attends to, under the mask and under the framework's; the entries that it finds cached;
+    those cached before all steps and after."""
 
     seen: list[int]
     framework_seen: list[int]
+    found: list[int]
     prefill: int
     final: int
 
@@ -36,11 +38,12 @@ def decode(kind: Layer, schedule: Schedule, tokens: int, text: int, steps: int, 
     held = tokens if budget is None else min(tokens, budget)
     limit = kind.window_tokens or kind.chunk_tokens
     eviction = schedule.text_eviction
-    seen, framework_seen = [], []
+    seen, framework_seen, found = [], [], []
     prefill = min(held, limit - 1) if limit else held
     late = late_kept = 0
     for step in range(steps):
         position = tokens + step
+        found.append(min(held, limit - 1) if limit else held)
         reach = framework_reach = held
         if kind.window_tokens:
             reach = framework_reach = min(held, kind.window_tokens - 1)
@@ -60,7 +63,7 @@ def decode(kind: Layer, schedule: Schedule, tokens: int, text: int, steps: int, 
             held += 1
         if schedule.kv.hold and budget is not None and held > budget:
             held -= 1
-    return Decoded(seen, framework_seen, prefill, min(held, limit - 1) if limit else held)
+    return Decoded(seen, framework_seen, found, prefill, min(held, limit - 1) if limit else held)
 
 
 def _chunk(kind: Layer, position: int) -> int:

@@ -14,11 +14,12 @@ ROUND = {"floor": math.floor, "nearest": round, "ceil": math.ceil}
 
 @dataclass
 class Place:
-    """Visual tokens before a place's steps and after them, and those merged there."""
+    """Visual tokens before a place's steps and after them, those merged there, and the pool of dropped ones for it."""
 
     before: int
     after: int
     merged: int = 0
+    pool: int = 0
     text: int = 0
 
 
@@ -32,16 +33,17 @@ class Tokens:
     lm: list[Place] = field(default_factory=list)
 
 
-def reduce(step: Step, original: int, present: int) -> tuple[int, int]:
-    """Tokens kept, and tokens made of the dropped ones, by the words of ``Step`` and ``Recycle``."""
+def reduce(step: Step, original: int, present: int) -> tuple[int, int, int]:
+    """Tokens kept, tokens made of the dropped ones, and their pool, by the words of ``Step`` and ``Recycle``."""
     reference = original if step.of == "original" else present
     kept = ROUND[step.rounding](step.share * reference) + step.plus
     kept = min(present, max(0, math.ceil(step.at_least * present), kept))
     dropped = present - kept
     if step.recycled is None or dropped == 0:
-        return kept, 0
-    made = (math.floor(step.recycled.share * dropped) + step.recycled.plus) // step.recycled.divisor
-    return kept, min(dropped, max(0, made + step.recycled.extra))
+        return kept, 0, 0
+    pool = math.floor(step.recycled.share * dropped) + step.recycled.plus
+    made = pool // step.recycled.divisor + step.recycled.extra
+    return kept, min(dropped, max(0, made)), min(dropped, max(0, pool))
 
 
 def tokens(model: VlmModel, schedule: Schedule, load: Load) -> Tokens:
@@ -58,9 +60,10 @@ def tokens(model: VlmModel, schedule: Schedule, load: Load) -> Tokens:
             for stage in ("encoder", "encoder_mlp"):
                 for step in steps:
                     if step.stage == stage and step.layer == layer:
-                        kept, merged = reduce(step, patches, present)
+                        kept, merged, pool = reduce(step, patches, present)
                         present = kept + merged
                         place.merged += merged
+                        place.pool += pool
                 if stage == "encoder":
                     place.after = present
             result.tower.append(place)
@@ -70,9 +73,10 @@ def tokens(model: VlmModel, schedule: Schedule, load: Load) -> Tokens:
     result.end = Place(visual, visual)
     for step in steps:
         if step.stage == "encoder_end":
-            kept, merged = reduce(step, load.visual_tokens, visual)
+            kept, merged, pool = reduce(step, load.visual_tokens, visual)
             visual = kept + merged
             result.end.merged += merged
+            result.end.pool += pool
     result.end.after = visual
     text = load.text_tokens
     for layer in range(len(model.language_model.layer_pattern)):
@@ -81,11 +85,13 @@ def tokens(model: VlmModel, schedule: Schedule, load: Load) -> Tokens:
             if step.stage != "lm" or step.layer != layer:
                 continue
             if step.target == "text":
-                text = sum(reduce(step, load.text_tokens, text))
+                kept, merged, _ = reduce(step, load.text_tokens, text)
+                text = kept + merged
             else:
-                kept, merged = reduce(step, load.visual_tokens, visual)
+                kept, merged, pool = reduce(step, load.visual_tokens, visual)
                 visual = kept + merged
                 place.merged += merged
+                place.pool += pool
         place.after, place.text = visual, text
         result.lm.append(place)
     return result

@@ -140,15 +140,34 @@ TWINS: dict[str, tuple[Twin, ...]] = {
             cost=lambda made, _: {**_ADAPTIVE, "keep": made.ratio},  # type: ignore[attr-defined]
             reference={"budget": "linear", "slope": -0.5},
         ),
-        # The table charges every step at the mean of the first and the last length of the cache; that is the sum
-        # over the steps where nothing generated stays, and where half of six does.
+        # Nothing generated stays; a share of all of it, of what follows the third step, and of what would follow
+        # the last. Of 5, 7 or 12 steps the cache is not as long as its mean on most.
         *_same({**_UNIFORM, "threshold_tokens": 0, "retain": 0.0}),
-        *_same({**_UNIFORM, "threshold_tokens": TEXT_TOKENS, "retain": 0.5}, output_tokens=7),
+        *_same(
+            *({**_UNIFORM, "threshold_tokens": TEXT_TOKENS, "retain": retain} for retain in (0.3, 0.5, 0.99)),
+            output_tokens=8,
+        ),
+        *_everywhere(
+            *_same(
+                *({**_UNIFORM, "threshold_tokens": TEXT_TOKENS + 3, "retain": retain} for retain in (0.0, 0.4, 0.75)),
+                output_tokens=13,
+            )
+        ),
+        *_same({**_UNIFORM, "threshold_tokens": TEXT_TOKENS + 5, "retain": 0.5}),
+        # With a single token nothing is decoded.
+        *_same({**_UNIFORM, "threshold_tokens": 0, "retain": 0.5}, output_tokens=1),
         # Of four answers of two tokens two stay.
         Twin(
             cost={**_UNIFORM, "history_tokens": 8, "history_retain": 0.5},
             reference={**_UNIFORM, "history_retain": 0.5},
             answers=((4, 6), (6, 8), (9, 11), (11, 13)),
+        ),
+        # Eviction sets in later where answers have left: 10 tokens of text, so after the fourth step.
+        Twin(
+            cost={**_UNIFORM, "history_tokens": 8, "history_retain": 0.5, "threshold_tokens": 14, "retain": 0.4},
+            reference={**_UNIFORM, "history_retain": 0.5, "threshold_tokens": 14, "retain": 0.4},
+            answers=((4, 6), (6, 8), (9, 11), (11, 13)),
+            output_tokens=12,
         ),
     ),
     # Of three crops each keeps as many: here, in VisionZip, VScan and FlashVLM (test_bounds has others).
@@ -156,7 +175,12 @@ TWINS: dict[str, tuple[Twin, ...]] = {
         *_everywhere(*_same({"keep": 0.25, **_TEXT_TOWER}, {"keep": 1 / 9, **_TEXT_TOWER, "text_tower_layers": 0})),
         *_same({"keep": 0.25, **_TEXT_TOWER}, vlm="crops"),
     ),
-    "sparsevlm": _everywhere(*_same({"counts": (40, 20, 6), "layers": (1, 3, 5)})),
+    # Pools of 8, 7 and 5 tokens; of a single dropped token; where nothing is dropped, and where everything is.
+    "sparsevlm": _everywhere(
+        *_same(
+            *({"counts": counts, "layers": (1, 3, 5)} for counts in ((40, 20, 6), (63, 61, 0), (64, 64, 1), (0, 0, 0)))
+        )
+    ),
     "pyramiddrop": _everywhere(*_same({"ratio": 0.5}, {"ratio": 0.4, "layers": (1, 2, 6)})),
     "visionzip": (
         *_everywhere(
@@ -212,8 +236,11 @@ TWINS: dict[str, tuple[Twin, ...]] = {
         *_everywhere(Twin(cost={"keep": 0.3}, reference={"layer_shares": (0.3,) * 8}, image_at=0)),
         Twin(cost=_realised_layers, reference={"keep": 0.3}, image_at=0),
     ),
-    "h2o": _everywhere(*_same({}, {"keep": 0.5, "recent_share": 0.2})),
-    "streamingllm": _everywhere(*_same({"window": 30}, {"keep": 0.25}, {"window": 75})),
+    "h2o": _everywhere(*_same({}, {"keep": 0.5, "recent_share": 0.2}, {"keep": 1.0}, {"keep": 0.0}, output_tokens=8)),
+    # 79 entries are reached at the first of seven steps, or 82 at the fourth.
+    "streamingllm": _everywhere(
+        *_same({"window": 30}, {"keep": 0.25}, {"window": 75}, {"window": 78}, output_tokens=8)
+    ),
     "snapkv": _everywhere(*_same({"keep": 0.25, "window": 5}, {"capacity": 40, "window": 8, "pooling": 4})),
     "pyramidkv": _everywhere(*_same({"keep": 0.3, "window": 5}, {"capacity": 36, "window": 8})),
     "duoattention": _everywhere(*_same({"retrieval_heads": 0.5, "sinks": 4, "recent": 20})),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from hypothesis import strategies as st
@@ -71,11 +72,16 @@ def evictions(draw: st.DrawFn) -> TextEviction:
 
 DIMENSIONS = st.lists(
     st.sampled_from(
-        "2 sequences visual kept dropped merged text tokens remaining kv heads hidden".split()  # noqa: SIM905
+        "2 sequences visual kept dropped merged pool text tokens remaining kv heads hidden".split()  # noqa: SIM905
     ),
     min_size=1,
     max_size=2,
 ).flatmap(lambda words: st.sampled_from(["*", "/", "//"]).map(lambda sign: sign.join(words)))
+
+
+def _kv_once(sizes: tuple[str, str]) -> bool:
+    named = [size for size in sizes for word in re.split(r"[*/]+", size) if word == "kv"]
+    return len(named) <= 1 and not any("/" in size for size in named)
 
 
 @st.composite
@@ -85,12 +91,13 @@ def operations(draw: st.DrawFn, model: VlmModel) -> Operation:
     tower = model.vision_tower
     stack = tower.layer_pattern if tower and stage.startswith("encoder") else model.language_model.layer_pattern
     lowest = -1 if stage in ("kv", "decode") else 0
+    rows, columns = draw(st.tuples(DIMENSIONS, DIMENSIONS).filter(_kv_once))
     return Operation(
         kind=draw(st.sampled_from(["projection", "gemm", "attention", "elementwise"])),
         stage=stage,
         layer=draw(st.integers(lowest, len(stack) - 1)),
-        rows=draw(DIMENSIONS),
-        columns=draw(DIMENSIONS),
+        rows=rows,
+        columns=columns,
         inner=draw(st.sampled_from(["1", "hidden", "visual"])),
         times=draw(st.sampled_from(["1", "heads"])),
         writes=draw(st.integers(0, 2)),
