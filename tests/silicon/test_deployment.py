@@ -7,6 +7,7 @@ import pytest
 
 from asymsim import Scenario, estimate
 from asymsim.catalogue.gpu import gpu
+from asymsim.errors import InputError
 from asymsim.silicon.deployment import Work, predict
 from oracles.serving_runs import run_of
 
@@ -83,3 +84,17 @@ def test_classes_add_within_and_join_as_squares_between() -> None:
     seconds = np.zeros_like(Work.none().seconds)
     seconds[0], seconds[1] = (7, 10, 16), (6, 10, 18)
     assert (Work(seconds, 1.0) * 2 + Work(seconds, 1.0)).interval() == (60 - 15, 60, 60 + 30)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"gpu": gpu("a100_80gb_sxm"), "dtype": "fp8"}, "dtype"),
+        ({"input_tokens": 10**8, "batch_size": 1000}, "batch_size x tokens"),
+        ({"input_tokens": 10**9 - 1}, "text_tokens"),
+        ({"batch_size": 10**9 - 1}, "batch_size"),
+    ],
+)
+def test_what_cannot_be_predicted_is_named_with_its_line(changes: dict[str, object], field: str) -> None:
+    with pytest.raises(InputError, match=rf"line 2: {field} = "):
+        predict(run_of(**changes))
