@@ -37,6 +37,7 @@ def table_of(ratio: float) -> Table:
         seconds=np.full(ROWS, ratio * 1e-4),
         roofline_s=np.full(ROWS, 0.25 * ratio * 1e-4),
         held_out=np.arange(ROWS) >= ROWS // 2,
+        fold=np.zeros(ROWS, np.int64),
         columns={},
         predict=predict,
         runs=(),

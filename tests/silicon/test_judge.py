@@ -58,13 +58,13 @@ def test_a_host_is_told_from_other_engines(tmp_path: Path) -> None:
 
 
 def test_impossible_and_queued_runs_are_named_and_not_judged(tmp_path: Path) -> None:
-    extra = ({"silicon_tpot_ms": "0.1"}, {"batch_size": "90000"}, {"silicon_ttft_ms": ""})
+    extra = ({"silicon_tpot_ms": "0.1"}, {"batch_size": "5000"}, {"silicon_ttft_ms": ""})
     found = planted(tmp_path / "runs.csv", extra=extra)
     assert [row["verdict"] for row in found.runs[-3:]] == ["impossible", "impossible", "judged"]
-    extra = ({"batch_size": "90000", "silicon_tpot_ms": "5000"},)
+    extra = ({"batch_size": "5000", "silicon_tpot_ms": "5000"},)
     found = planted(tmp_path / "runs.csv", extra=extra)
     assert found.runs[-1]["verdict"] == "queued"
-    assert found.runs[-1]["running"] < 90000
+    assert found.runs[-1]["running"] < 5000
     (ttft,) = (row for row in found.errors if row["judged"] and row["operator"] == "TTFT")
     assert ttft["rows"] == len(LOADS)
 
