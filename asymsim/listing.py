@@ -37,19 +37,23 @@ def model_rows() -> list[dict[str, Any]]:
 
 
 def gpu_rows() -> list[dict[str, Any]]:
-    """GPUs, with their dense peaks."""
+    """GPUs, with their dense peaks and where their times come from."""
+    from asymsim.catalogue.efficiency import lenders
     from asymsim.catalogue.gpu import gpu, gpu_names
 
     rows = []
     for name in gpu_names():
         entry = gpu(name)
+        times = "fitted" if entry.efficiency else "transferred" if lenders(entry.architecture) else "roofline"
         rows.append(
             {
                 "gpu": name,
+                "fp16_flops_per_s": entry.peak_flops_per_s.get("fp16"),
                 "bf16_flops_per_s": entry.peak_flops_per_s.get("bf16"),
                 "fp8_flops_per_s": entry.peak_flops_per_s.get("fp8"),
                 "bandwidth_bytes_per_s": entry.bandwidth_bytes_per_s,
                 "capacity_bytes": entry.capacity_bytes,
+                "times": times,
                 "aliases": list(entry.aliases),
             }
         )
@@ -85,15 +89,17 @@ def convention_rows() -> list[dict[str, Any]]:
 
 def gpu_table(rows: Rows) -> Table:
     """GPUs with units that people compare them by."""
-    columns = [("gpu", "left"), ("bf16 TFLOP/s", "right"), ("fp8 TFLOP/s", "right"), ("GB/s", "right")]
-    columns += [("memory", "right"), ("aliases", "left")]
+    columns = [("gpu", "left"), ("fp16", "right"), ("bf16", "right"), ("fp8 TFLOP/s", "right"), ("GB/s", "right")]
+    columns += [("memory", "right"), ("times", "left"), ("aliases", "left")]
     lines = [
         [
             row["gpu"],
+            _in_units(row["fp16_flops_per_s"], TERA),
             _in_units(row["bf16_flops_per_s"], TERA),
             _in_units(row["fp8_flops_per_s"], TERA),
             _in_units(row["bandwidth_bytes_per_s"], GIGA),
             human_bytes(row["capacity_bytes"]),
+            row["times"],
             ", ".join(row["aliases"]),
         ]
         for row in rows

@@ -63,7 +63,7 @@ def estimate_parts(document: Mapping[str, Any]) -> list[Any]:
 def _sections(document: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     schedule, memory, kv = document["schedule"], document["memory"], document["kv_cache"]
     visual = document["workload"]["visual_tokens"]
-    settings = ", ".join(f"{name} = {value}" for name, value in schedule["settings"].items())
+    settings = ", ".join(f"{name} = {value}" for name, value in schedule["settings"].items() if value is not None)
     mean = schedule["mean_visual_tokens"]
     kept = f"{number(mean)} of {visual:,}" + (f" ({percent(mean / visual)})" if visual else "")
     plans = [

@@ -109,7 +109,7 @@ def test_rows_add_up_to_the_figures_of_a_sweep_and_fit_the_workspace(data: st.Da
     assert rows <= len(work.operators)
     alone = table(model, schedule, load)
     assert counts[1].tolist() == counts[3].tolist()
-    assert times[1].tolist() == times[3].tolist()
+    np.testing.assert_array_equal(times[1], times[3])
     by_name = dict(zip(COUNTS, counts[3].tolist(), strict=True))
     assert by_name["prefill_flops"] == alone.flops(layout.PREFILL)
     assert by_name["selection_flops"] == alone.flops(layout.SELECTION) + alone.flops(layout.DECODE_SELECTION)

@@ -29,9 +29,7 @@ def drawn(data: st.DataObject, gpu: GpuArrays, tp_size: int = 1) -> OperatorTabl
 
 
 @given(data=st.data(), gpu=FITTED, tp_size=st.sampled_from([1, 2, 8]))
-def test_quantiles_are_in_order_and_never_below_the_hardware(
-    data: st.DataObject, gpu: GpuArrays, tp_size: int
-) -> None:
+def test_quantiles_are_in_order_and_never_below_the_hardware(data: st.DataObject, gpu: GpuArrays, tp_size: int) -> None:
     rows = drawn(data, gpu, tp_size).rows
     seconds, sources = operator_times(rows, gpu, tp_size)
     assert (sources >= TRANSFERRED).all()
