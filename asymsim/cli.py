@@ -220,6 +220,8 @@ def calibrate(
 
     if transfer == (gpu is not None):
         raise InputError("gpu", gpu, "give either --gpu or --transfer")
+    if transfer and section is not None:
+        raise InputError("section", section, "goes with --gpu; --transfer writes all")
     if gpu is None:
         rows = write_transfer(out)
     else:

@@ -39,7 +39,7 @@ def calibrate(
     Parameters
     ----------
     gpus : sequence of str
-        Names of GPUs that the package has tables of.
+        Names of GPUs that the package has tables of, or files of the user's that describe such.
     sections : sequence of str
         Of ``catalogue.efficiency.SECTIONS``; all by default. Those without a table are passed over.
     hops : int
@@ -72,8 +72,8 @@ def calibrate(
             raise InputError("gpu", device.name, f"has no measured tables; GPUs that have: {', '.join(SYSTEMS)}")
     systems_folder()
     rows = []
-    for device in devices:
-        path = gpu_path(device.name)
+    for name, device in zip(gpus, devices, strict=True):
+        path = gpu_path(name)
         new: dict[str, dict[str, Any]] = {}
         for section in sections or LOADERS:
             found = fit_section(device, section, hops)

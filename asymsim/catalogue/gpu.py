@@ -139,7 +139,7 @@ def gpu(name: str) -> Gpu:
         If the name fits several GPUs, or the file cannot be read, is no TOML, lacks or misspells a
         field, has a value of the wrong type or range, or a number without a source.
     """
-    if name.lower().endswith(".toml") or "/" in name:
+    if _is_path(name):
         return _read(Path(name))
     wanted = re.sub(r"[\s_-]+", "_", name.strip()).lower()
     catalogue = _catalogue()
@@ -159,8 +159,12 @@ def gpu_names() -> list[str]:
 
 
 def gpu_path(name: str) -> Path:
-    """The file of a GPU of the catalogue, by its canonical name."""
-    return _DATA / f"{name}.toml"
+    """The file that `gpu` reads for a name."""
+    return Path(name) if _is_path(name) else _DATA / f"{gpu(name).name}.toml"
+
+
+def _is_path(name: str) -> bool:
+    return name.lower().endswith(".toml") or "/" in name
 
 
 @lru_cache(maxsize=1)

@@ -53,6 +53,16 @@ def test_a_file_without_sections_gets_its_first(put: Put, tmp_path: Path) -> Non
     assert list(tomllib.loads(text)["efficiency"]) == ["memory_bound"]
 
 
+def test_a_file_of_the_users_is_written_itself(put: Put, tmp_path: Path) -> None:
+    put(*quantisation())
+    mine = tmp_path / "mine.toml"
+    mine.write_bytes(FILE.read_bytes())
+    before = FILE.read_bytes()
+    calibrate([str(mine)], ["memory_bound"], 0)
+    assert FILE.read_bytes() == before
+    assert "--hops 0" in gpu(str(mine)).efficiency["memory_bound"]["command"]
+
+
 def test_what_is_stored_is_what_was_judged(put: Put, tmp_path: Path) -> None:
     put(*quantisation(noise=0.1))
     found = fit_section(gpu("h100_sxm"), "memory_bound", 1)
@@ -87,7 +97,9 @@ def test_a_failed_fit_leaves_the_file_alone(put: Put, tmp_path: Path) -> None:
         (["--gpu", "h100_sxm", "--section", "gemm"], "section = 'gemm'"),
         (["--gpu", "h100_sxm", "--transfer"], "either --gpu or --transfer"),
         ([], "either --gpu or --transfer"),
+        (["--transfer", "--section", "gemm_bf16"], "section = 'gemm_bf16'"),
         (["--gpu", "h100_sxm", "--hops", "many"], "hops"),
+        (["--gpu", " , "], "gpu"),
     ],
 )
 def test_the_command_refuses_in_one_line(
