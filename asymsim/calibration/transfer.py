@@ -33,7 +33,7 @@ Row = dict[str, Any]
 def write_transfer(out: str | Path | None = None) -> list[Row]:
     """Try each pair's numbers, and write the pooled 5 % and 95 % of measured / predicted by section.
 
-    All before the first ``[interval`` of the file is kept.
+    What stands above the intervals in the file is kept.
 
     Parameters
     ----------
@@ -55,8 +55,7 @@ def write_transfer(out: str | Path | None = None) -> list[Row]:
     """
     systems_folder()
     rows: list[Row] = []
-    # The comment above the first interval is the header that is written anew.
-    text = TRANSFER_FILE.read_text().partition("[interval")[0].rpartition("\n\n")[0] + "\n\n" + _HEADER
+    text = TRANSFER_FILE.read_text().partition(_HEADER[:22])[0] + _HEADER
     for section in LOADERS:
         ratios = {pair: found for pair in PAIRS if (found := ratio(*pair, section)) is not None}
         if not ratios:
