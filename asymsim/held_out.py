@@ -46,8 +46,8 @@ def held_out(
     errors : list of dict
         A row for each GPU, operator class and framework: errors as fractions, those of the plain roofline beside.
     points : list of dict
-        For each of these up to ``POINTS`` rows drawn by the seed of the split: measured and predicted seconds with
-        the ends of the 90 % interval.
+        For each of these, under the first of the frameworks, up to ``POINTS`` rows drawn by the seed of the split:
+        measured and predicted seconds with the ends of the 90 % interval.
 
     Raises
     ------
@@ -84,7 +84,8 @@ def held_out(
         if len(index):
             head = {"gpu": device.name, "operator": name, "rows_of": framework}
             errors.append(head | _errors(table, name, device.efficiency[name], index))
-            points += [head | point for point in _points(table, name, device.efficiency[name], index)]
+            if framework == frameworks[0]:
+                points += [head | point for point in _points(table, name, device.efficiency[name], index)]
     return errors, points
 
 

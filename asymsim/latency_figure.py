@@ -32,10 +32,9 @@ TITLES = {
 COLUMNS = 3
 # What the legend needs in width.
 LEGEND_INCHES = 5.5
-# Points need more contrast than lines: the palest two of the scheme go where points are few.
-_PALE = dict(zip(("grouped_gemm", "all_reduce"), ("#88CCEE", "#DDCC77"), strict=True))
-_DARK = [color for color in COLORS if color not in _PALE.values()]
-COLOR_OF = dict(zip((name for name in TITLES if name not in _PALE), _DARK, strict=True)) | _PALE
+# Points need more contrast than lines: two of Tol's "bright" and "vibrant" schemes for the palest of the "muted".
+_COLORS = tuple({"#88CCEE": "#4477AA", "#DDCC77": "#EE7733"}.get(color, color) for color in COLORS)
+COLOR_OF = dict(zip(TITLES, _COLORS, strict=True))
 # Decades that carry a label.
 MOST_LABELS = 3
 # Bands of predicted time, in each of which the interval drawn is the median of its points' intervals.
@@ -79,7 +78,7 @@ def draw_latency(points: Rows) -> Figure:
         panel.set_axis_off()
     if names:
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False, markerscale=2)
     for panel in axes[max(0, len(names) - columns) : len(names)]:
         panel.set_xlabel("measured", fontsize=8)
     for panel in axes[: len(names) : columns]:
@@ -95,14 +94,14 @@ def _panel(axes: Axes, name: str, points: Rows) -> None:
     color = COLOR_OF[name]
     least, most = min(measured.min(), predicted.min()) / 1.5, max(measured.max(), predicted.max()) * 1.5
     inside = (low <= measured) & (measured <= high)
-    for chosen, marker, size, label in ((inside, "o", 2.0, "inside its interval"), (~inside, "x", 3.0, "outside it")):
+    for chosen, marker, size, label in ((inside, "o", 2.4, "inside its interval"), (~inside, "x", 3.4, "outside it")):
         axes.plot(
             measured[chosen],
             predicted[chosen],
             marker,
             color=color,
             markersize=size,
-            alpha=0.6,
+            alpha=0.7,
             markeredgewidth=0.7 if marker == "x" else 0,
             label=label,
         )

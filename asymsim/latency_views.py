@@ -57,7 +57,8 @@ def end_to_end_parts(
         table([("time", "left"), ("predicted", "left"), *_error_columns()], lines),
         *(
             f"{name}: mean error {percent(row['mean_error'])}, limit {percent(LIMITS[name])}; roofline "
-            f"{percent(row['roofline_mean_error'])}; {PEER} {percent(PEER_ERRORS[name])}"
+            f"{percent(row['roofline_mean_error'])}; {PEER} {percent(PEER_ERRORS[name][0])}"
+            f" on the {PEER_ERRORS[name][1]} runs that it answers"
             for name, row in judged
         ),
         heading("by deployment: TTFT = prefill (base + slope batch / 20) + slots x completion interval"),

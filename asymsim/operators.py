@@ -49,7 +49,7 @@ class OperatorTable:
     @property
     def phase_seconds(self) -> Array:
         """Median time of each phase, shape (phases,)."""
-        return self.seconds[:, :, 1].sum(axis=1)
+        return np.sum(self.seconds[:, :, 1], axis=1)
 
     def flops(self, phase: int, column: str = "flops") -> int:
         """FLOPs of one phase under a counting column."""

@@ -18,9 +18,12 @@ from asymsim.core import layout
 from asymsim.core.efficiency import TIME_CLASSES
 from asymsim.core.latency import joint_interval, row_interval, row_roofline
 from asymsim.core.layout import Array, GpuArrays, ModelArrays, Precision, ScheduleArrays
+from asymsim.errors import InputError
+from asymsim.estimation import check_countable, load_of, setting
 from asymsim.latency import gpu_arrays
 from asymsim.memory import USABLE_SHARE, WORKSPACE_BYTES, weights_bytes
 from asymsim.operators import operator_table
+from asymsim.scenario import Scenario
 from asymsim.schedule import IDENTITY
 from asymsim.silicon.sample import Run
 from asymsim.workload import workload
@@ -139,7 +142,30 @@ def predict(run: Run) -> Prediction:
 
     Prefill is of one request, without a cached prefix and in one piece. ``running`` counts weights and KV cache
     against `memory.USABLE_SHARE` of the device.
+
+    Raises
+    ------
+    InputError
+        If the GPU has no units for the format, or the counts would pass 64 bits; with the run's line.
     """
+    try:
+        return _predict(run)
+    except InputError as error:
+        raise InputError(f"line {run.line}: {error.field}", error.value, error.remedy) from None
+
+
+def _predict(run: Run) -> Prediction:
+    scenario = Scenario(
+        model=run.model,
+        gpu=run.gpu.name,
+        text_tokens=run.input_tokens,
+        output_tokens=run.output_tokens,
+        batch_size=run.batch_size,
+        dtype=run.dtype,
+        kv_dtype=run.kv_dtype,
+    )
+    bound = setting(scenario)
+    check_countable(bound, load_of(scenario, bound.model))
     served = _served(run.model, run.gpu.name, run.engine, run.dtype, run.kv_dtype)
     prefill, _ = served.work(layout.PREFILL, run.input_tokens, 1, 1)
     _, cache = served.work(layout.DECODE, run.input_tokens, run.output_tokens, 1)

@@ -53,6 +53,8 @@ class Run:
         In the file, the header being 1.
     model, engine, version, dtype, kv_dtype : str
         Catalogue names; the engine's version as the file has it.
+    gemm_mode : str
+        The format of matrix products as the file has it.
     gpu : Gpu
     input_tokens, output_tokens, batch_size : int
         Per request; requests at once.
@@ -69,6 +71,7 @@ class Run:
     version: str
     dtype: str
     kv_dtype: str
+    gemm_mode: str
     input_tokens: int
     output_tokens: int
     batch_size: int
@@ -182,6 +185,7 @@ def _run(where: str, line: int, row: Mapping[str, str]) -> Run:
         version=row["backend_version"],
         dtype=FORMATS[row["gemm_quant_mode"]],
         kv_dtype="fp8" if name in FP8_CACHE else "auto",
+        gemm_mode=row["gemm_quant_mode"],
         input_tokens=_count(where, "isl", row["isl"]),
         output_tokens=_count(where, "osl", row["osl"], 2),
         batch_size=_count(where, "batch_size", row["batch_size"]),

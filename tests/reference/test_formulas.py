@@ -64,14 +64,13 @@ def test_desap_decoupled_attention() -> None:
         torch.testing.assert_close(computed, torch.stack(rows), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("keep", "kept"), [(0.0, []), (0.17, [5]), (0.5, [0, 4, 5]), (1.0, [0, 1, 2, 3, 4, 5])])
-def test_desap_halves(keep: float, kept: list[int]) -> None:
+@pytest.mark.parametrize(("count", "kept"), [(0, []), (1, [5]), (3, [0, 4, 5]), (6, [0, 1, 2, 3, 4, 5])])
+def test_desap_halves(count: int, kept: list[int]) -> None:
     """Of K tokens K // 2 by text similarity, the others by saliency among what is left."""
-    made = DeSAP(keep=keep)
-    made._saliency = torch.tensor([0.3, 0.1, 0.0, 0.2, 0.4, 0.9], dtype=torch.float64)
+    saliency = torch.tensor([0.3, 0.1, 0.0, 0.2, 0.4, 0.9], dtype=torch.float64)
     by_text = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.0, 0.8], dtype=torch.float64)
     # 5 leads both lists: with three to keep, text takes it, and saliency 4 and 0.
-    assert made._choose(by_text).tolist() == kept
+    assert DeSAP._choose(by_text, saliency, count).tolist() == kept
 
 
 def test_prumerge_outliers_are_numpys() -> None:
