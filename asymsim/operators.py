@@ -49,7 +49,8 @@ class OperatorTable:
     @property
     def phase_seconds(self) -> Array:
         """Median time of each phase, shape (phases,)."""
-        return np.sum(self.seconds[:, :, 1], axis=1)
+        medians: Array = self.seconds[:, :, 1].sum(axis=1)
+        return medians
 
     def flops(self, phase: int, column: str = "flops") -> int:
         """FLOPs of one phase under a counting column."""
