@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from asymsim.calibration import transfer
 from asymsim.calibration.transfer import PAIRS, pooled, ratio, write_transfer
 from asymsim.catalogue.efficiency import SECTIONS, TRANSFER_FILE, transferred_interval
 from asymsim.catalogue.gpu import gpu
@@ -47,3 +51,22 @@ def test_shipped_intervals_hold_the_prediction(section: str) -> None:
 
 def test_no_gpu_lends_to_itself() -> None:
     assert all(target != source for target, source in PAIRS)
+
+
+def test_the_lenders_stay_and_a_second_run_changes_nothing(
+    put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(*quantisation())
+    monkeypatch.setattr(transfer, "ratio", lambda target, source, section: np.linspace(0.8, 1.4, 50))
+    copy = tmp_path / "transfer.toml"
+    copy.write_bytes(TRANSFER_FILE.read_bytes())
+    monkeypatch.setattr(transfer, "TRANSFER_FILE", copy)
+    rows = write_transfer()
+    first = copy.read_text()
+    assert len(rows) == len(PAIRS) * len(SECTIONS)
+    assert first.partition("# measured")[0] == TRANSFER_FILE.read_text().partition("# measured")[0]
+    made = tomllib.loads(first)
+    assert set(made["interval"]) == set(SECTIONS)
+    assert made["interval"]["gemm_bf16"]["ratio_p05"] == pytest.approx(0.83, abs=0.01)
+    write_transfer()
+    assert copy.read_text() == first
