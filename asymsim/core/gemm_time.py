@@ -12,8 +12,10 @@ from asymsim.core.layout import Record
 from asymsim.core.machine import Machine, joined, throttled, waves
 
 # Parts into which the inner dimension may be split, each at least SPLIT_INNER elements long.
-SPLITS = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 24.0, 32.0])
+SPLITS = np.array([2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 24.0, 32.0])
 SPLIT_INNER = 128.0
+# Sides of tiles are powers of two, so multiplying by these is exact, and quicker than a division.
+ROW_SHARES, COLUMN_SHARES = 1.0 / TILE_ROWS, 1.0 / TILE_COLUMNS
 # Side of the square of output elements, in tiles of 128 an SM, that shares operands through the L2.
 REGION = 128.0
 
@@ -59,23 +61,25 @@ def gemm_seconds(
     if fitted["dispatched"] > 0.0:
         least_rows, most_parts = min(m, 64.0) if m <= 128.0 else 128.0, 1.0
     efficiency = fitted["tile_efficiency"]
+    load_s = 1.0 / fitted["sm_bytes_per_s"]
     for tile in range(len(TILE_ROWS)):
         rows, columns = TILE_ROWS[tile], TILE_COLUMNS[tile]
         if rows < least_rows:
             continue
-        tiles = math.ceil(m / rows) * math.ceil(n / columns) * groups
+        tiles = math.ceil(m * ROW_SHARES[tile]) * math.ceil(n * COLUMN_SHARES[tile]) * groups
         step_s = max(
             2.0 * rows * columns / (sm_flops_per_s * efficiency[tile]),
-            (min(m, rows) * input_bytes + min(n, columns) * weight_bytes) / fitted["sm_bytes_per_s"],
+            (min(m, rows) * input_bytes + min(n, columns) * weight_bytes) * load_s,
         )
         once_s = fitted["tile_s"] + fitted["tile_area_s"] * rows * columns / 16384.0
+        whole_s = waves(tiles, sm_count, fitted["quantised_share"]) * (k * step_s + once_s)
+        compute_s = min(compute_s, whole_s)
         for parts in SPLITS:
-            if parts > 1.0 and (parts > most_parts or k <= parts / 2.0 * SPLIT_INNER or tiles * parts > 2.0 * sm_count):
+            if parts > most_parts or k <= parts / 2.0 * SPLIT_INNER or tiles * parts > 2.0 * sm_count:
                 break
             part_s = max(k / parts, min(k, SPLIT_INNER)) * step_s + once_s
             seconds = waves(tiles * parts, sm_count, fitted["quantised_share"]) * part_s
-            if parts > 1.0:
-                seconds += fitted["split_s"] + 4.0 * parts * m * n * groups / (fitted["split_speed"] * bandwidth)
+            seconds += fitted["split_s"] + 4.0 * parts * m * n * groups / (fitted["split_speed"] * bandwidth)
             compute_s = min(compute_s, seconds)
     compute_s = throttled(compute_s, fitted["throttle"], fitted["throttle_s"], fitted["throttle_sharpness"])
     seconds = fitted["launch_s"] + joined(compute_s, memory_s, fitted["overlap"])
