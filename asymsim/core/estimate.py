@@ -58,7 +58,7 @@ _IN_E2E = np.array([VISION, PROJECTOR, SELECTION, PREFILL, DECODE, DECODE_SELECT
 # Each with its 5 % quantile, median and 95 % quantile.
 TIMES = tuple(f"{span}{end}" for span in SPANS for end in ("_p05", "", "_p95"))
 # Entries of a workspace's memory of matrix times: for one scenario, and for a sweep of many.
-FEW, MANY = 1 << 6, 1 << 18
+FEW, MANY = 1 << 6, 1 << 16
 
 
 @kernel
