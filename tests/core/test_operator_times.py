@@ -136,7 +136,8 @@ def test_better_hardware_never_takes_longer(name: str, m: int, n: int, k: int, f
     ):
         slow, fast = product(m, n, k, rates), product(m, n, k, better)
         assert fast <= slow * CLOSE
-        assert slow <= fast * factor * CLOSE
+        # What ends sooner is also throttled less.
+        assert slow <= fast * factor * (1 + rates.gemm["throttle"][0])
 
 
 @pytest.mark.parametrize("name", FITTED)
