@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from asymsim.calibration import bulk, reader
-from asymsim.calibration.table import Table, assemble
+from asymsim.calibration.table import Table, assemble, hardware_bounds
 from asymsim.catalogue.dtype import dtype
 from asymsim.catalogue.gpu import Gpu
 from asymsim.core.layout import Array
@@ -42,8 +42,8 @@ def experts_table(device: Gpu, framework: str) -> Table | None:
     def many(shapes: Array, numbers: Array, out: Array) -> None:
         bulk.experts_many(shapes, machine, arrays.gemm[1:], arrays.memory, out)
 
-    # Skewed routing leaves most experts untouched, so only one expert's weights are sure to move.
-    moved_bytes = 6.0 * np.minimum(active, experts) * hidden * width
+    # Skewed routing may leave all but the experts of one token untouched: only their weights are sure to move.
+    moved_bytes = 3.0 * np.minimum(active, experts) * hidden * width
     columns = {
         "each": each,
         "touched": touched,
@@ -60,9 +60,6 @@ def experts_table(device: Gpu, framework: str) -> Table | None:
         columns,
         site=("hidden", "width", "experts"),
         runs=("hidden", "width", "experts", "active", "distribution", "tokens"),
-        bounds_s={
-            "beats_peak": 3.0 * tokens * active * hidden * width / machine.flops_per_s,
-            "beats_memory": 0.5 * moved_bytes / machine.bandwidth_bytes_per_s,
-        },
+        bounds_s=hardware_bounds(machine, 3.0 * tokens * active * hidden * width, moved_bytes),
         many=many,
     )

@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.calibration.interval import intervals
+from asymsim.calibration.interval import intervals, level_of
 from asymsim.calibration.numbers import NUMBERS, lend_sizes, space
 from asymsim.calibration.reader import PACKAGE, SYSTEMS, systems_folder
 from asymsim.calibration.score import Score, score, site_correlation
 from asymsim.calibration.search import fit
 from asymsim.calibration.sections import LOADERS, load
 from asymsim.calibration.store import number_text, put_sections
-from asymsim.calibration.table import SEED, Table
+from asymsim.calibration.table import SEED
 from asymsim.catalogue.efficiency import SECTIONS
 from asymsim.catalogue.gpu import Gpu, gpu, gpu_path
-from asymsim.core.layout import Array
 from asymsim.errors import InputError, UnknownNameError
 from asymsim.files import write_file
 
@@ -97,11 +96,21 @@ def fit_section(device: Gpu, section: str, hops: int) -> tuple[dict[str, Any], S
     if table is None:
         return None
     training, judged = np.flatnonzero(~table.held_out), np.flatnonzero(table.held_out)
-    try:
-        numbers = fitted(table, device, section, hops, training)
-    except InputError as error:
-        raise InputError(f"{device.name} {section} {error.field}", error.value, error.remedy) from None
-    quantiles = intervals(table.seconds[training], table.predict(training, numbers))
+    if NUMBERS[section]:
+        whole = space(section, device, table.sizes[training] if len(table.sizes) else table.sizes)
+        try:
+            numbers = fit(table, whole, hops, training)
+        except InputError as error:
+            raise InputError(f"{device.name} {section} {error.field}", error.value, error.remedy) from None
+        lend_sizes(numbers)
+        # What is judged is what the file will hold.
+        vector = numbers.view(np.float64)
+        vector[:] = [float(number_text(value)) for value in vector]
+    else:
+        numbers = np.zeros(1, SECTIONS[section])
+    predicted = table.predict(training, numbers)
+    ratio = table.seconds[training] / predicted
+    quantiles = intervals(ratio, predicted, level_of(ratio, predicted, table.fold[training]))
     result = score(table, numbers, quantiles, judged)
     made: dict[str, Any] = {name: numbers[name][0] for name in numbers.dtype.names or ()}
     made |= quantiles
@@ -117,15 +126,3 @@ def fit_section(device: Gpu, section: str, hops: int) -> tuple[dict[str, Any], S
     made |= {f"held_out_{name}_error": getattr(result, name) for name in ("median", "mean", "p90")}
     made |= {"held_out_bias": result.bias, "held_out_coverage": result.coverage}
     return made, result
-
-
-def fitted(table: Table, device: Gpu, section: str, hops: int, among: Array) -> Array:
-    """A section's record of numbers, fitted on some rows; an empty one where nothing is fitted."""
-    if not NUMBERS[section]:
-        return np.zeros(1, SECTIONS[section])
-    numbers = fit(table, space(section, device, table.sizes[among] if len(table.sizes) else table.sizes), hops, among)
-    lend_sizes(numbers)
-    # What is judged is what the file will hold.
-    vector = numbers.view(np.float64)
-    vector[:] = [float(number_text(value)) for value in vector]
-    return numbers

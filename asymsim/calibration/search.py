@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,31 @@ HOP_ROWS, POLISH_ROWS = 4_000, 16_000
 # Rows that one fitted number needs at the least.
 ROWS_A_NUMBER = 5
 Residuals = Callable[[Array], Array]
+
+
+def descend(residuals: Residuals, space: Space, vector: Array, evaluations: int) -> tuple[float, Array]:
+    """One descent from a whole vector; the cost where it ends, and the vector there."""
+    from scipy.optimize import least_squares
+
+    free = space.free
+    floor, ceiling = np.log(space.low[free]), np.log(space.high[free])
+    margin = 1e-3 * (ceiling - floor)
+
+    def whole(point: Array) -> Array:
+        made = space.start.copy()
+        made[free] = np.exp(point)
+        return made
+
+    found = least_squares(
+        lambda point: residuals(whole(point)),
+        np.clip(np.log(vector[free]), floor + margin, ceiling - margin),
+        loss="soft_l1",
+        f_scale=SCALE,
+        max_nfev=evaluations,
+        diff_step=2e-3,
+        bounds=(floor, ceiling),
+    )
+    return float(found.cost), whole(found.x)
 
 
 def search(residuals: Residuals, space: Space, hops: int, polish: Residuals | None = None) -> Array:
@@ -37,37 +61,17 @@ def search(residuals: Residuals, space: Space, hops: int, polish: Residuals | No
     polish : callable, optional
         Residuals of more rows, for the last descent.
     """
-    from scipy.optimize import least_squares
-
-    free = space.free
-    floor, ceiling = np.log(space.low[free]), np.log(space.high[free])
-    margin = 1e-3 * (ceiling - floor)
     rng = np.random.default_rng(SEED)
-
-    def whole(point: Array) -> Array:
-        vector = space.start.copy()
-        vector[free] = np.exp(point)
-        return vector
-
-    def descend(point: Array, evaluations: int, function: Residuals = residuals) -> Any:
-        return least_squares(
-            lambda x: function(whole(x)),
-            np.clip(point, floor + margin, ceiling - margin),
-            loss="soft_l1",
-            f_scale=SCALE,
-            max_nfev=evaluations,
-            diff_step=2e-3,
-            bounds=(floor, ceiling),
-        )
-
-    best = descend(np.log(space.start[free]), 24)
+    number = int(space.free.sum())
+    cost, best = descend(residuals, space, space.start, 24)
     for _ in range(hops):
-        jump = rng.random(len(floor)) < rng.choice([0.15, 0.4, 1.0])
-        point = best.x + np.where(jump, rng.normal(0.0, rng.choice([0.1, 0.3, 0.6]), len(floor)), 0.0)
-        found = descend(point, 12)
-        if found.cost < best.cost:
-            best = found
-    return whole(descend(best.x, 40, polish or residuals).x)
+        jump = rng.random(number) < rng.choice([0.15, 0.4, 1.0])
+        point = best.copy()
+        point[space.free] *= np.exp(np.where(jump, rng.normal(0.0, rng.choice([0.1, 0.3, 0.6]), number), 0.0))
+        found = descend(residuals, space, point, 12)
+        if found[0] < cost:
+            cost, best = found
+    return descend(polish or residuals, space, best, 40)[1]
 
 
 def fit(table: Table, space: Space, hops: int, among: Array) -> Array:
@@ -89,12 +93,16 @@ def fit(table: Table, space: Space, hops: int, among: Array) -> Array:
     needed = ROWS_A_NUMBER * int(space.free.sum())
     if len(among) < needed:
         raise InputError("rows", len(among), f"too few to fit {int(space.free.sum())} numbers; at least {needed}")
-    rng = np.random.default_rng(SEED)
-    few = rng.choice(among, min(len(among), HOP_ROWS), False)
-    many = rng.choice(among, min(len(among), POLISH_ROWS), False)
+    few, many = (some(among, number) for number in (HOP_ROWS, POLISH_ROWS))
+    return space.record(search(residuals_of(table, space, few), space, hops, residuals_of(table, space, many)))
 
-    def residuals_of(index: Array) -> Residuals:
-        measured = np.log(table.seconds[index])
-        return lambda vector: np.log(table.predict(index, space.record(vector))) - measured
 
-    return space.record(search(residuals_of(few), space, hops, residuals_of(many)))
+def residuals_of(table: Table, space: Space, index: Array) -> Residuals:
+    """Whole vector -> log of predicted over measured of some rows."""
+    measured = np.log(table.seconds[index])
+    return lambda vector: np.log(table.predict(index, space.record(vector))) - measured
+
+
+def some(among: Array, number: int) -> Array:
+    """At most so many of the rows."""
+    return np.random.default_rng(SEED).choice(among, min(len(among), number), False)

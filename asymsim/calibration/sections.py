@@ -7,16 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from asymsim.calibration import bulk, reader
+from asymsim.calibration.attention import context_table, encoder_table, generation_table
 from asymsim.calibration.experts import experts_table
-from asymsim.calibration.table import Table, assemble
+from asymsim.calibration.table import Table, assemble, hardware_bounds, machine_of
 from asymsim.catalogue.gpu import Gpu
-from asymsim.core.efficiency import CAUSAL_SIZES, ENCODER_SIZES
 from asymsim.core.layout import Array
-from asymsim.core.machine import Machine
 from asymsim.errors import UnknownNameError
-
-# The measuring loop leaves keys and values in L2, as far as they fit.
-IN_LOOP = 1.0
 
 
 def load(device: Gpu, section: str, framework: str = "vllm") -> Table | None:
@@ -39,13 +35,6 @@ def load(device: Gpu, section: str, framework: str = "vllm") -> Table | None:
     return table if table is not None and len(table.seconds) else None
 
 
-def machine_of(device: Gpu, peak: str = "bf16") -> Machine:
-    """The numbers of the data sheet that the kernels take."""
-    return Machine(
-        device.peak_flops_per_s[peak], device.bandwidth_bytes_per_s, float(device.l2_bytes), float(device.sm_count)
-    )
-
-
 def _gemm(device: Gpu, framework: str, name: str, peak: str, operand_bytes: float) -> Table | None:
     path = reader.table_path(device.name, "gemm", framework, "gemm")
     if path is None or peak not in device.peak_flops_per_s:
@@ -63,13 +52,9 @@ def _gemm(device: Gpu, framework: str, name: str, peak: str, operand_bytes: floa
         {"m": m, "n": n, "k": k},
         site=("n", "k"),
         runs=("n", "k", "m"),
-        bounds_s=_bounds(machine, 2 * m * n * k, operand_bytes * (m * k + n * k) + 2 * m * n),
+        bounds_s=hardware_bounds(machine, 2 * m * n * k, operand_bytes * (m * k + n * k) + 2 * m * n),
         many=many,
     )
-
-
-def _bounds(machine: Machine, flops: Array, moved_bytes: Array) -> dict[str, Array]:
-    return {"beats_peak": flops / machine.flops_per_s, "beats_memory": moved_bytes / machine.bandwidth_bytes_per_s}
 
 
 def _gemm_bf16(device: Gpu, framework: str) -> Table | None:
@@ -78,89 +63,6 @@ def _gemm_bf16(device: Gpu, framework: str) -> Table | None:
 
 def _gemm_fp8(device: Gpu, framework: str) -> Table | None:
     return _gemm(device, framework, "fp8", "fp8", 1.0)
-
-
-def _causal(device: Gpu, framework: str, name: str) -> reader.Rows | None:
-    """Rows of a causal attention table with a 2-byte cache and no window."""
-    path = reader.table_path(device.name, "attention", framework, name)
-    if path is None:
-        return None
-    shape = ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim", "window_size", "step")
-    rows = reader.read(path, shape, ("kv_cache_dtype",), {"attn_dtype": "bfloat16"})
-    rows = rows.drop("fp8_cache", rows["kv_cache_dtype"] != "bfloat16")
-    rows = rows.drop("sliding_window", rows["window_size"] > 0)
-    rows = rows.drop("head_size_512", rows["head_dim"] > CAUSAL_SIZES[-1])
-    return reader.medians(rows, shape)
-
-
-def _context(device: Gpu, framework: str) -> Table | None:
-    rows = _causal(device, framework, "context_attention")
-    if rows is None:
-        return None
-    rows = rows.drop("context_step", rows["step"] != 0)
-    rows = rows.drop("empty", rows["isl"] <= 1)
-    machine = machine_of(device)
-    b, n, h, kv, d = rows.floats("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim")
-    size = size_class(d, CAUSAL_SIZES)
-
-    def many(shapes: Array, numbers: Array, out: Array) -> None:
-        bulk.context_many(shapes, machine, numbers, out)
-
-    return assemble(
-        rows,
-        {"b": b, "n": n, "h": h, "kv": kv, "d": d, "size": size},
-        site=("h", "kv", "d"),
-        runs=("h", "kv", "d", "b", "n"),
-        bounds_s=_bounds(machine, 2 * b * h * n * (n + 1) * d, 4 * b * n * (h + kv) * d),
-        many=many,
-        sizes=size.astype(np.int64),
-    )
-
-
-def _generation(device: Gpu, framework: str) -> Table | None:
-    rows = _causal(device, framework, "generation_attention")
-    if rows is None:
-        return None
-    machine = machine_of(device)
-    b, h, kv, d, step = rows.floats("batch_size", "num_heads", "num_key_value_heads", "head_dim", "step")
-    n, size = step + 1, size_class(d, CAUSAL_SIZES)
-
-    def many(shapes: Array, numbers: Array, out: Array) -> None:
-        bulk.generation_many(shapes, IN_LOOP, machine, numbers, out)
-
-    return assemble(
-        rows,
-        {"b": b, "n": n, "h": h, "kv": kv, "d": d, "size": size},
-        site=("h", "kv", "d"),
-        runs=("h", "kv", "d", "b", "n"),
-        bounds_s=_bounds(machine, 4 * b * h * n * d, 4 * b * n * kv * d + 4 * b * h * d),
-        many=many,
-        sizes=size.astype(np.int64),
-    )
-
-
-def _encoder(device: Gpu, framework: str) -> Table | None:
-    path = reader.table_path(device.name, "encoder_attention", framework, "encoder_attention")
-    if path is None:
-        return None
-    shape = ("batch_size", "isl", "num_heads", "head_dim")
-    rows = reader.medians(reader.read(path, shape, only={"attn_dtype": "bfloat16"}), shape)
-    machine = machine_of(device)
-    b, n, h, d = rows.floats(*shape)
-    size = size_class(d, ENCODER_SIZES)
-
-    def many(shapes: Array, numbers: Array, out: Array) -> None:
-        bulk.encoder_many(shapes, machine, numbers, out)
-
-    return assemble(
-        rows,
-        {"b": b, "n": n, "h": h, "d": d, "size": size},
-        site=("h", "d"),
-        runs=("h", "d", "b", "n"),
-        bounds_s=_bounds(machine, 4 * b * h * n * n * d, 8 * b * n * h * d),
-        many=many,
-        sizes=size.astype(np.int64),
-    )
 
 
 def _memory(device: Gpu, framework: str) -> Table | None:
@@ -209,17 +111,12 @@ def _all_reduce(device: Gpu, framework: str) -> Table | None:
     )
 
 
-def size_class(head_size: Array, sizes: tuple[int, ...]) -> Array:
-    """Index of the next larger head size, the last for all beyond, as float64."""
-    return np.minimum(np.searchsorted(sizes, head_size), len(sizes) - 1).astype(np.float64)
-
-
 LOADERS: dict[str, Callable[[Gpu, str], Table | None]] = {
     "gemm_bf16": _gemm_bf16,
     "gemm_fp8": _gemm_fp8,
-    "context_attention": _context,
-    "generation_attention": _generation,
-    "encoder_attention": _encoder,
+    "context_attention": context_table,
+    "generation_attention": generation_table,
+    "encoder_attention": encoder_table,
     "memory_bound": _memory,
     "all_reduce": _all_reduce,
     "grouped_gemm": experts_table,

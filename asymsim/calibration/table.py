@@ -8,11 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from asymsim.calibration.reader import Rows
+from asymsim.catalogue.gpu import Gpu
 from asymsim.core.layout import Array
+from asymsim.core.machine import Machine
 
 # Frozen before anything was fitted with it: another seed would let a choice be made on held-out sites.
 SEED = 1729
 HELD_OUT = 0.25
+# Parts of the training sites, each left out once to see how far intervals reach.
+FOLDS = 5
 
 
 class Table(NamedTuple):
@@ -24,6 +28,8 @@ class Table(NamedTuple):
         Measured time, and the bound by peak and bandwidth with each operand moved once.
     held_out : array of bool, shape (rows,)
         Rows of sites that no fit may see.
+    fold : array of int64, shape (rows,)
+        One of FOLDS parts to which the row's site belongs, held out or not.
     columns : dict of str to array
         The shapes.
     predict : callable
@@ -41,6 +47,7 @@ class Table(NamedTuple):
     seconds: Array
     roofline_s: Array
     held_out: Array
+    fold: Array
     columns: dict[str, Array]
     predict: Callable[[Array, Array], Array]
     runs: tuple[str, ...]
@@ -57,13 +64,18 @@ def held_out(*site: Array) -> Array:
     *site : array of whole numbers, shape (rows,)
         What makes a site, such as n and k of a weight.
     """
+    return site_hash(*site) % np.uint64(10_000) < HELD_OUT * 10_000
+
+
+def site_hash(*site: Array) -> Array:
+    """Hash of each row's site under SEED, uint64."""
     key = np.full(len(site[0]), SEED, np.uint64)
     for column in site:
         key = (key ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         key ^= key >> np.uint64(29)
         key *= np.uint64(0xBF58476D1CE4E5B9)
         key ^= key >> np.uint64(32)
-    return (key % np.uint64(10_000)) < HELD_OUT * 10_000
+    return key
 
 
 def assemble(
@@ -101,6 +113,7 @@ def assemble(
         if beaten.any():
             dropped[trap] = int(beaten.sum())
     kept = {name: column[keep] for name, column in columns.items()}
+    places = [kept[name] for name in site]
     shapes = np.stack(list(kept.values()), axis=1)
 
     def predict(index: Array, numbers: Array) -> Array:
@@ -111,7 +124,8 @@ def assemble(
     return Table(
         seconds=rows["seconds"][keep],
         roofline_s=np.max(list(bounds_s.values()), axis=0)[keep],
-        held_out=held_out(*(kept[name] for name in site)),
+        held_out=held_out(*places),
+        fold=(site_hash(*places) // np.uint64(10_000) % np.uint64(FOLDS)).astype(np.int64),
         columns=kept,
         predict=predict,
         runs=runs,
@@ -119,3 +133,15 @@ def assemble(
         dropped=dropped,
         source=rows.source,
     )
+
+
+def machine_of(device: Gpu, peak: str = "bf16") -> Machine:
+    """The numbers of the data sheet that the kernels take."""
+    return Machine(
+        device.peak_flops_per_s[peak], device.bandwidth_bytes_per_s, float(device.l2_bytes), float(device.sm_count)
+    )
+
+
+def hardware_bounds(machine: Machine, flops: Array, moved_bytes: Array) -> dict[str, Array]:
+    """Least seconds by peak and by bandwidth, by the trap that beating them is."""
+    return {"beats_peak": flops / machine.flops_per_s, "beats_memory": moved_bytes / machine.bandwidth_bytes_per_s}

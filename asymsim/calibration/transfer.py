@@ -14,6 +14,7 @@ from asymsim.calibration.store import number_text
 from asymsim.catalogue.efficiency import SECTIONS, TRANSFER_FILE, record
 from asymsim.catalogue.gpu import gpu
 from asymsim.core.layout import Array
+from asymsim.errors import InputError
 from asymsim.files import write_file
 
 # (predicted, whose numbers): successors and siblings within a family, and the nearest family where there is none.
@@ -48,28 +49,29 @@ def write_transfer(out: str | Path | None = None) -> list[Row]:
     Raises
     ------
     InputError
-        If a file cannot be read or written.
+        If a file cannot be read or written, or no pair has a section.
     MissingExtraError
         If the tables are not installed.
     """
     systems_folder()
     rows: list[Row] = []
-    text = TRANSFER_FILE.read_text().partition("[interval")[0]
-    text = text.rpartition("\n\n")[0].rstrip("\n") + "\n\n" + _HEADER
+    # The comment above the first interval is the header that is written anew.
+    text = TRANSFER_FILE.read_text().partition("[interval")[0].rpartition("\n\n")[0] + "\n\n" + _HEADER
     for section in LOADERS:
         ratios = {pair: found for pair in PAIRS if (found := ratio(*pair, section)) is not None}
         if not ratios:
-            continue
-        text += "\n"
-        for (target, source), one in ratios.items():
-            row = _errors(section, target, source, one)
-            rows.append(row)
-            median, p90 = 100 * row["median"], 100 * row["p90"]
-            text += f"# {target} from {source}: median error {median:.1f} %, p90 {p90:.1f} %\n"
+            raise InputError("section", section, "no pair of GPUs has numbers of one and a table of the other")
+        errors = [_errors(section, *pair, one) for pair, one in ratios.items()]
         low, high = pooled(list(ratios.values()))
+        text += "\n" + "".join(f"# {_comment(row)}\n" for row in errors)
         text += f"[interval.{section}]\nratio_p05 = {number_text(low)}\nratio_p95 = {number_text(high)}\n"
+        rows += errors
     write_file(out or TRANSFER_FILE, text)
     return rows
+
+
+def _comment(row: Row) -> str:
+    return "{gpu} from {numbers_of}: median error {median:.1%}, p90 {p90:.1%}".format(**row).replace("%", " %")
 
 
 _HEADER = f"""\

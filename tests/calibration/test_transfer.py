@@ -1,0 +1,49 @@
+"""Intervals of borrowed numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from asymsim.calibration.transfer import PAIRS, pooled, ratio, write_transfer
+from asymsim.catalogue.efficiency import SECTIONS, TRANSFER_FILE, transferred_interval
+from asymsim.catalogue.gpu import gpu
+from asymsim.errors import InputError
+
+from .conftest import Put, quantisation
+
+
+def test_pairs_weigh_the_same_whatever_their_rows() -> None:
+    few, many = np.full(10, 0.5), np.full(10_000, 2.0)
+    assert pooled([few, many]) == (0.5, 2.0)
+    assert pooled([np.linspace(1.0, 2.0, 1001)]) == pytest.approx((1.05, 1.95), abs=0.002)
+
+
+def test_ratios_are_measured_over_what_the_lender_predicts(put: Put) -> None:
+    columns, _ = quantisation()
+    lent = gpu("h100_sxm").efficiency["memory_bound"]
+    stream_s = 3.0 * columns["m"] * columns["k"] / (gpu("h200_sxm").bandwidth_bytes_per_s * lent["memory_share"])
+    predicted = (lent["launch_s"] ** lent["overlap"] + stream_s ** lent["overlap"]) ** (1 / lent["overlap"])
+    put(columns, 1.25 * predicted, "h200_sxm/quantize/vllm/0.24.0/scale_matrix")
+    found = ratio("h200_sxm", "h100_sxm", "memory_bound")
+    assert found is not None
+    assert found == pytest.approx(1.25, rel=1e-9)
+    assert ratio("gb200", "b200_sxm", "memory_bound") is None
+
+
+def test_without_a_pair_nothing_is_written(put: Put) -> None:
+    before = TRANSFER_FILE.read_bytes()
+    with pytest.raises(InputError, match="section = 'gemm_bf16': no pair"):
+        write_transfer()
+    assert TRANSFER_FILE.read_bytes() == before
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_shipped_intervals_hold_the_prediction(section: str) -> None:
+    interval = transferred_interval(section)[0]
+    assert (interval["ratio_p05"] < 1).all()
+    assert (interval["ratio_p95"] > 1).all()
+
+
+def test_no_gpu_lends_to_itself() -> None:
+    assert all(target != source for target, source in PAIRS)
