@@ -265,6 +265,7 @@ def row_time(row: Record, gpu: GpuArrays, tp_size: int, memo: Array) -> tuple[fl
     if not known:
         source = min(source, TRANSFERRED)
     quantiles = gpu.intervals[of] if known else gpu.intervals[TIME_CLASSES + of]
+    each_s *= quantiles["time_scale"]
     edges, band = quantiles["band_edges_s"], 0
     while band < BANDS - 1 and each_s >= edges[band + 1]:
         band += 1
