@@ -286,6 +286,12 @@ def row_times(rows: Array, gpu: GpuArrays, tp_size: int, into: Array, sources: A
 
 
 @kernel
+def row_roofline(row: Record, gpu: GpuArrays, tp_size: int) -> float:
+    """The hardware's bound on all executions of one operator row, tiles and waves aside."""
+    return roofline_seconds(row, gpu, tp_size, False)
+
+
+@kernel
 def joint_interval(seconds: Array, phases: Array, into: Array) -> None:
     """Time of several phases together: errors within an operator class add up, those of two classes do not.
 
