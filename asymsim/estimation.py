@@ -14,7 +14,7 @@ from asymsim import report
 from asymsim.accounting import convention, literature_flops
 from asymsim.arrays import model_arrays, schedule_arrays
 from asymsim.catalogue.dtype import dtype, kv_bits
-from asymsim.catalogue.engine import engine
+from asymsim.catalogue.engine import Engine, engine
 from asymsim.catalogue.gpu import Gpu, gpu
 from asymsim.catalogue.load import model
 from asymsim.catalogue.model import VlmModel
@@ -102,7 +102,7 @@ def setting(scenario: Scenario) -> Setting:
         scenario.tp_size,
         scenario.dtype,
         scenario.kv_dtype,
-        scenario.engine,
+        engine(scenario.engine),
         scenario.method,
         scenario.keep,
         settings,
@@ -145,7 +145,7 @@ def _bind_cached(
     tp_size: int,
     dtype_name: str,
     kv_dtype: str,
-    engine_name: str,
+    server: Engine | None,
     names: str,
     keep: float | None,
     settings: tuple[tuple[str, Any], ...],
@@ -165,7 +165,7 @@ def _bind_cached(
         gpu=device,
         precision=Precision(chosen.weight_bits, chosen.activation_bits, kv_bits(kv_dtype, chosen), tp_size),
         model_arrays=model_arrays(target),
-        gpu_arrays=gpu_arrays(device, chosen, engine(engine_name)),
+        gpu_arrays=gpu_arrays(device, chosen, server),
         schedules=tuple((share, schedule_arrays(schedule, target)) for share, schedule in schedules),
         correlation=correlation(device, chosen),
         dense=schedule_arrays(IDENTITY, target),

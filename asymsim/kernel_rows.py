@@ -45,7 +45,13 @@ class _Rows:
         return elements * self.precision.activation_bits // 8
 
     def attention(
-        self, heads: int, kv_heads: int, head_size: int, work: Iterable[tuple[int, int, int]], fused: bool
+        self,
+        heads: int,
+        kv_heads: int,
+        head_size: int,
+        work: Iterable[tuple[int, int, int]],
+        fused: bool,
+        phase: int = layout.PREFILL,
     ) -> None:
         """Rows for (queries, keys, pairs) of each sequence, without the cache writes of a whole layer."""
         kind = np.zeros(1, layout.LAYER)[0]
@@ -53,7 +59,7 @@ class _Rows:
         for (queries, keys, pairs), times in Counter(work).items():
             table, at = self._room()
             self.used = put_attention(
-                table, at, kind, layout.PREFILL, 0, 1, times, queries, keys, times * pairs, times * queries * keys,
+                table, at, kind, phase, 0, 1, times, queries, keys, times * pairs, times * queries * keys,
                 int(not fused), self.precision,
             )  # fmt: skip
             if self.used > at:
@@ -123,13 +129,22 @@ def _heads(shape: Shape) -> tuple[int, int, int]:
 
 
 def _prefill(rows: _Rows, shape: Shape, fused: bool) -> None:
-    rows.attention(*_heads(shape), _work(shape), fused)
+    # Without a mask it is what vision encoders run.
+    phase = layout.PREFILL if shape.count("causal", 1) else layout.VISION
+    rows.attention(*_heads(shape), _work(shape), fused, phase)
 
 
 def _decode(rows: _Rows, shape: Shape, fused: bool) -> None:
     heads, kv_heads, size = _heads(shape)
-    work = [(1, entries, entries) for entries in shape.lengths("entries")]
-    rows.attention(heads // kv_heads, 1, size, work, fused)
+    entries = shape.lengths("entries")
+    sequences = [entries[at : at + kv_heads] for at in range(0, len(entries), kv_heads)]
+    if all(len(each) == kv_heads and len({*each}) == 1 for each in sequences):
+        work = [(1, each[0], each[0]) for each in sequences]
+        rows.attention(heads, kv_heads, size, work, fused, layout.DECODE)
+    else:
+        # Evicted head by head: each KV head is a sequence of its own.
+        work = [(1, count, count) for count in entries]
+        rows.attention(heads // kv_heads, 1, size, work, fused, layout.DECODE)
 
 
 def _column_mass(rows: _Rows, shape: Shape, fused: bool) -> None:

@@ -81,13 +81,14 @@ def _fill(arrays: GpuArrays, device: Gpu, dtype: Dtype) -> None:
     ):
         _put(arrays, device, of, SECTION_OF[of], target)
     # Products side by side run on the numbers of single ones, and of the element-wise work between them.
-    products = _found(device, "gemm_bf16")
+    products = fitted_section(device, "gemm_bf16")
     if products is not None and arrays.sources[codes.MEMORY_TIME] != codes.ROOFLINE:
         arrays.gemm[1:] = record(products.section, arrays.gemm.dtype)
         _put(arrays, device, codes.GROUPED_TIME, "grouped_gemm", None)
         if arrays.sources[codes.GROUPED_TIME] == codes.ROOFLINE:
             arrays.sources[codes.GROUPED_TIME] = codes.TRANSFERRED
-            arrays.intervals[codes.GROUPED_TIME] = transferred_interval("grouped_gemm")[0]
+            for at in (codes.GROUPED_TIME, codes.TIME_CLASSES + codes.GROUPED_TIME):
+                arrays.intervals[at] = transferred_interval("grouped_gemm")[0]
 
 
 def correlation(device: Gpu, dtype: Dtype) -> Array:
@@ -98,12 +99,12 @@ def correlation(device: Gpu, dtype: Dtype) -> Array:
     made = np.zeros(codes.TIME_CLASSES)
     sections = {codes.GEMM_TIME: GEMM_SECTION.get(dtype.peak, ""), **SECTION_OF}
     for of, name in sections.items():
-        found = _found(device, name)
+        found = fitted_section(device, name)
         made[of] = found.section.get("site_correlation", 0.0) if found else 0.0
     return made
 
 
-def _found(device: Gpu, name: str) -> Fitted | None:
+def fitted_section(device: Gpu, name: str) -> Fitted | None:
     """A section of the GPU's own, or of the nearest relative that has it."""
     own = device.efficiency.get(name)
     if own is not None:
@@ -116,7 +117,7 @@ def _found(device: Gpu, name: str) -> Fitted | None:
 
 
 def _put(arrays: GpuArrays, device: Gpu, of: int, name: str, target: Array | None, known: bool = True) -> None:
-    found = _found(device, name)
+    found = fitted_section(device, name)
     if found is None:
         return
     if target is not None:

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from asymsim.catalogue.dtype import DTYPES
-from asymsim.catalogue.gpu import Gpu, gpu
+from asymsim.catalogue.gpu import Gpu, gpu, lower_snake
 from asymsim.core.efficiency import MEASURED, SOURCES
 from asymsim.errors import InputError
 from asymsim.kernel_rows import OPERATORS, kernel_rows
@@ -36,8 +36,9 @@ class Record:
     line : int
         In the file, the header being 1.
     gpu : Gpu
-    operator, variant, dtype, metric, date : str
-        An operator of `kernel_rows.OPERATORS`, one of `VARIANTS`, a number format, one of `UNITS`, an ISO date.
+    operator, variant, dtype, metric, versions, date : str
+        An operator of `kernel_rows.OPERATORS`, one of `VARIANTS`, a number format, one of `UNITS`, ``name=value``
+        joined by semicolons, an ISO date.
     shape : Shape
     p20, p50, p80 : float
         Quantiles in the unit that `UNITS` gives the metric.
@@ -53,16 +54,24 @@ class Record:
     p20: float
     p50: float
     p80: float
+    versions: str
     date: str
 
 
-def read_records(path: str) -> list[Record]:
+def read_records(path: str, device: Gpu | None = None) -> list[Record]:
     """Read a CSV of measurements and check every column of every row.
+
+    Parameters
+    ----------
+    path : str
+    device : Gpu, optional
+        The only GPU that the rows may be of; it need not be in the catalogue.
 
     Raises
     ------
     InputError
-        If the file cannot be read, a column is missing or unknown, or a row is malformed: its line, column and value.
+        If the file cannot be read, a column is missing or unknown, or a row is malformed or of another GPU: its line,
+        column and value.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
@@ -76,10 +85,10 @@ def read_records(path: str) -> list[Record]:
         raise InputError("records", path, f"the first line must be {','.join(COLUMNS)}")
     if len(lines) == 1:
         raise InputError("records", path, "holds no measurement")
-    return [_record(path, number, cells) for number, cells in enumerate(lines[1:], start=2)]
+    return [_record(path, number, cells, device) for number, cells in enumerate(lines[1:], start=2)]
 
 
-def _record(path: str, line: int, cells: Sequence[str]) -> Record:
+def _record(path: str, line: int, cells: Sequence[str], device: Gpu | None) -> Record:
     where = f"{path}, line {line}"
     if len(cells) != len(COLUMNS):
         raise InputError(where, len(cells), f"must have {len(COLUMNS)} columns")
@@ -99,12 +108,24 @@ def _record(path: str, line: int, cells: Sequence[str]) -> Record:
     if not quantiles["p20"] <= quantiles["p50"] <= quantiles["p80"]:
         raise InputError(f"{where}: p50", row["p50"], f"must lie between p20 = {row['p20']} and p80 = {row['p80']}")
     try:
-        shape, product = Shape(row["shape"]), gpu(row["gpu"])
+        shape, product = Shape(row["shape"]), _product(row["gpu"], device)
         kernel_rows(row["operator"], shape, DTYPES[row["dtype"]])
     except InputError as error:
         raise InputError(f"{where}: {error.field}", error.value, error.remedy) from None
-    kept = {name: row[name] for name in ("operator", "variant", "dtype", "metric", "date")}
+    if device is not None and DTYPES[row["dtype"]].peak not in device.peak_flops_per_s:
+        raise InputError(f"{where}: dtype", row["dtype"], f"{device.name} has no units for it")
+    kept = {name: row[name] for name in ("operator", "variant", "dtype", "metric", "versions", "date")}
     return Record(line=line, gpu=product, shape=shape, **kept, **quantiles)  # type: ignore[arg-type]
+
+
+def _product(name: str, device: Gpu | None) -> Gpu:
+    if device is None:
+        return gpu(name)
+    if lower_snake(name) in (device.name, *device.aliases):
+        return device
+    if gpu(name).name != device.name:
+        raise InputError("gpu", name, f"must be {device.name}; give records of one GPU")
+    return device
 
 
 def _split(part: str) -> tuple[str, str, str]:

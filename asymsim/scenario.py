@@ -42,7 +42,8 @@ class Scenario:
     kv_dtype : str
         Number format of the KV cache; "auto": that of the activations.
     engine : str
-        Serving engine whose host time counts in each step: vllm, sglang, trtllm; "none": the GPU's work alone.
+        Serving engine whose host time counts in each step: vllm, sglang, trtllm, or a TOML file; "none": the
+        GPU's work alone.
     method : str
         Pruning method; two joined by "+" work together, such as ``asymvlm+snapkv``.
     keep : float, optional

@@ -20,6 +20,8 @@ from asymsim import InputError, validation
 from asymsim.catalogue.dtype import DTYPES
 from asymsim.catalogue.gpu import gpu
 from asymsim.cli import run
+from asymsim.core.efficiency import CONTEXT_TIME, ENCODER_TIME, GENERATION_TIME
+from asymsim.core.latency import time_class
 from asymsim.errors import AsymsimError
 from asymsim.kernel_rows import OPERATORS, kernel_rows
 from asymsim.kernel_shape import Shape
@@ -105,6 +107,30 @@ def test_pairs_of_prefill_are_those_of_the_mask(
 def test_work_of_a_fused_kernel(operator: str, shape: str, flop: int, bytes_moved: int) -> None:
     assert flops(operator, shape) == flop
     assert moved(operator, shape) == bytes_moved
+
+
+@pytest.mark.parametrize(
+    ("operator", "shape", "rows", "of"),
+    [
+        ("prefill", f"queries=2x64;keys=2x64;{HEADS};causal=1", 1, CONTEXT_TIME),
+        ("prefill", f"queries=2x64;keys=2x64;{HEADS};causal=0", 1, ENCODER_TIME),
+        ("decode", f"entries=6x50;{HEADS}", 1, GENERATION_TIME),
+        ("decode", f"entries=7+7+9+9;{HEADS}", 2, GENERATION_TIME),
+        ("decode", f"entries=7+9+7+9;{HEADS}", 2, GENERATION_TIME),
+    ],
+)
+def test_attention_is_of_the_class_that_runs_it(operator: str, shape: str, rows: int, of: int) -> None:
+    found = kernel_rows(operator, Shape(shape), BF16)
+    assert len(found) == rows
+    assert {time_class(row) for row in found} == {of}
+
+
+def test_a_cache_of_equal_heads_is_decoded_as_the_model_decodes_it() -> None:
+    # 3 sequences of 50 entries: query groups of 3 side by side, whole heads together.
+    (row,) = kernel_rows("decode", Shape(f"entries=6x50;{HEADS}"), BF16)
+    assert (row["m"], row["n"], row["k"], row["groups"], row["heads"], row["kv_heads"]) == (1, 50, 16, 18, 6, 2)
+    assert row["kv_read_bytes"] == 2 * 2 * 50 * 6 * 16
+    assert row["kv_write_bytes"] == 0
 
 
 @pytest.mark.parametrize("operator", ["prefill", "column_mass", "scorer", "similarity", "merge_tokens"])

@@ -1,1 +1,1 @@
-"""Fits the numbers of operator times on measured tables; needs the ``measured`` extra."""
+"""Fits the numbers of operator times on measured tables (the ``measured`` extra) or a user's own."""

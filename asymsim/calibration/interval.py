@@ -35,7 +35,7 @@ def intervals(ratio: Array, predicted: Array, level: float = 0.05) -> dict[str, 
     Returns
     -------
     dict
-        The fields of ``core.efficiency.INTERVAL``.
+        The fields of ``core.efficiency.INTERVAL`` but the scale.
     """
     groups = next((count for count in GROUPS if len(predicted) >= count * ROWS_A_GROUP), 1)
     edges = np.quantile(predicted, np.linspace(0, 1, BANDS + 1))

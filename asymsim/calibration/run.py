@@ -17,7 +17,7 @@ from asymsim.calibration.score import Score, score, site_correlation
 from asymsim.calibration.search import fit
 from asymsim.calibration.sections import LOADERS, load
 from asymsim.calibration.store import number_text, put_sections
-from asymsim.calibration.table import SEED
+from asymsim.calibration.table import SEED, Table
 from asymsim.catalogue.efficiency import SECTIONS
 from asymsim.catalogue.gpu import Gpu, gpu, gpu_path
 from asymsim.errors import InputError, UnknownNameError
@@ -25,6 +25,7 @@ from asymsim.files import write_file
 
 HOPS = 40
 Row = dict[str, Any]
+Section = dict[str, Any]
 
 
 def calibrate(
@@ -90,11 +91,28 @@ def calibrate(
     return rows
 
 
-def fit_section(device: Gpu, section: str, hops: int) -> tuple[dict[str, Any], Score] | None:
+def fit_section(device: Gpu, section: str, hops: int) -> tuple[Section, Score] | None:
     """Numbers, residual quantiles and provenance of a section, and its held-out errors; None without a table."""
     table = load(device, section)
     if table is None:
         return None
+    made, result = fit_table(table, device, section, hops)
+    made |= {
+        "source": f"{PACKAGE}, systems/data/{table.source}",
+        "date": datetime.date.today().isoformat(),
+        "command": f"asymsim calibrate --gpu {device.name} --section {section} --hops {hops} (split seed {SEED})",
+    }
+    return made, result
+
+
+def fit_table(table: Table, device: Gpu, section: str, hops: int) -> tuple[Section, Score]:
+    """Numbers and residual quantiles fitted on a table's sites that are not held out, and errors on those that are.
+
+    Raises
+    ------
+    InputError
+        If it has too few rows.
+    """
     training, judged = np.flatnonzero(~table.held_out), np.flatnonzero(table.held_out)
     if NUMBERS[section]:
         whole = space(section, device, table.sizes[training] if len(table.sizes) else table.sizes)
@@ -112,15 +130,12 @@ def fit_section(device: Gpu, section: str, hops: int) -> tuple[dict[str, Any], S
     ratio = table.seconds[training] / predicted
     quantiles = intervals(ratio, predicted, level_of(ratio, predicted, table.fold[training]))
     result = score(table, numbers, quantiles, judged)
-    made: dict[str, Any] = {name: numbers[name][0] for name in numbers.dtype.names or ()}
+    made: Section = {name: numbers[name][0] for name in numbers.dtype.names or ()}
     made |= quantiles
     made |= {
-        "source": f"{PACKAGE}, systems/data/{table.source}",
         "rows": len(table.seconds),
         "fitted_rows": len(training),
         "dropped": table.dropped,
-        "date": datetime.date.today().isoformat(),
-        "command": f"asymsim calibrate --gpu {device.name} --section {section} --hops {hops} (split seed {SEED})",
         "site_correlation": site_correlation(table, numbers),
     }
     made |= {f"held_out_{name}_error": getattr(result, name) for name in ("median", "mean", "p90")}

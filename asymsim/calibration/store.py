@@ -53,4 +53,6 @@ def _text(value: Any) -> str:
         return f"{{ {inside} }}" if inside else "{}"
     if np.ndim(value):
         return "[" + ", ".join(_text(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(int(value)) if isinstance(value, (int, np.integer)) else number_text(value)

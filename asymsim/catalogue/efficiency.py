@@ -47,6 +47,8 @@ PROVENANCE = (
     "held_out_bias",
     "held_out_coverage",
 )
+# Numbers that a section may leave out.
+DEFAULTS = {"time_scale": 1.0}
 TRANSFER_FILE = Path(__file__).parent / "data" / "transfer.toml"
 Section = Mapping[str, Any]
 Fields = Mapping[str, Any]
@@ -79,9 +81,13 @@ def checked(tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             if key not in numbers and key not in intervals and key not in PROVENANCE:
                 raise UnknownNameError(where, key, (*numbers, *intervals, *PROVENANCE))
         for key, (kind, *_) in (*numbers.items(), *intervals.items()):
+            if key not in table and key in DEFAULTS:
+                continue
             if key not in table:
                 raise InputError(f"{where}.{key}", None, "is missing; fit the section with asymsim calibrate")
             _check_numbers(f"{where}.{key}", table[key], kind.shape)
+        if not 0 < table.get("time_scale", 1.0) < math.inf:
+            raise InputError(f"{where}.time_scale", table["time_scale"], "must be a finite number above 0")
         if not str(table.get("source", "")).strip():
             raise InputError(f"{where}.source", None, "is missing; say what the numbers were fitted on")
         if list(table["band_edges_s"]) != sorted(table["band_edges_s"]):
@@ -104,7 +110,7 @@ def record(section: Section, dtype: np.dtype[np.void]) -> Array:
     """One record of a section's numbers, shape (1,)."""
     made = np.zeros(1, dtype)
     for name in dtype.names or ():
-        made[name] = section[name]
+        made[name] = section[name] if name in section else DEFAULTS[name]
     return made
 
 
@@ -124,6 +130,7 @@ def transferred_interval(section: str) -> Array:
     """Residual quantiles of numbers that were fitted on another GPU, one record."""
     table = transfer()["interval"][section]
     made = np.zeros(1, layout.INTERVAL)
+    made["time_scale"] = 1.0
     made["band_edges_s"] = [0.0] + [math.inf] * layout.BANDS
     made["ratio_p05"], made["ratio_p95"] = table["ratio_p05"], table["ratio_p95"]
     return made

@@ -7,6 +7,7 @@ import tomllib
 from functools import lru_cache
 from pathlib import Path
 
+from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.base import STRICT
@@ -44,13 +45,23 @@ class Engine:
 def engine(name: str) -> Engine | None:
     """An engine by name; None for ``none``, the GPU's work alone.
 
+    Parameters
+    ----------
+    name : str
+        A name of the catalogue; or the path of a TOML file with one table of the form of those in
+        ``data/engines.toml``, told by its ``.toml`` or by a slash. A file is read anew each time.
+
     Raises
     ------
     UnknownNameError
         If there is none of that name.
+    InputError
+        If the file cannot be read, or holds anything but one engine.
     """
     if name == "none":
         return None
+    if name.lower().endswith(".toml") or "/" in name:
+        return _own(name)
     if name not in engines():
         raise UnknownNameError("engine", name, ("none", *engines()))
     return engines()[name]
@@ -61,3 +72,30 @@ def engines() -> dict[str, Engine]:
     """All engines of the catalogue."""
     with _DATA.open("rb") as file:
         return {name: Engine(name=name, **table) for name, table in tomllib.load(file).items()}
+
+
+def _own(path: str) -> Engine:
+    """The one engine of a user's file."""
+    try:
+        with Path(path).open("rb") as file:
+            tables = tomllib.load(file)
+    except OSError as error:
+        raise InputError("engine", path, f"cannot be read ({error.strerror}); give a TOML file") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError("engine", path, f"is no valid TOML: {error}") from None
+    if len(tables) != 1 or not isinstance(table := next(iter(tables.values())), dict):
+        raise InputError("engine", path, "must hold one table, named as the engine")
+    try:
+        return Engine(**{**table, "name": next(iter(tables))})
+    except ValidationError as report:
+        first = report.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"engine: {where}", first["input"], f"{first['msg'].lower()} (in {path!r})") from None
+
+
+def engine_text(entry: Engine) -> str:
+    """An engine as a TOML table."""
+    source = entry.source.replace("\\", "\\\\").replace('"', '\\"')
+    lines = [f"[{entry.name}]"]
+    lines += [f"{key} = {getattr(entry, key):.9g}" for key in ("host_s", "host_p05_s", "host_p95_s")]
+    return "\n".join([*lines, f'source = "{source}"']) + "\n"

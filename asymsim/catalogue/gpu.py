@@ -141,7 +141,7 @@ def gpu(name: str) -> Gpu:
     """
     if _is_path(name):
         return _read(Path(name))
-    wanted = re.sub(r"[\s_-]+", "_", name.strip()).lower()
+    wanted = lower_snake(name)
     catalogue = _catalogue()
     if wanted in catalogue:
         return catalogue[wanted]
@@ -151,6 +151,11 @@ def gpu(name: str) -> Gpu:
     if len(begun) > 1:
         raise InputError("gpu", name, f"ambiguous, say which: {', '.join(begun)}")
     return catalogue[begun[0]]
+
+
+def lower_snake(name: str) -> str:
+    """A name as the catalogue spells it."""
+    return re.sub(r"[\s_-]+", "_", name.strip()).lower()
 
 
 def gpu_names() -> list[str]:

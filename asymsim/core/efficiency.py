@@ -163,8 +163,9 @@ ALL_REDUCE_EFFICIENCY = _record("launch_s", "peer_s", "link_share", "one_shot_sh
 
 # Bands of predicted time that keep their own residual quantiles, each with as many measured rows.
 BANDS = 12
-# measured / predicted at 5 % and 95 %, by band.
-INTERVAL = _record(band_edges_s=(BANDS + 1,), ratio_p05=(BANDS,), ratio_p95=(BANDS,))
+# time_scale: what predicted times of the class are multiplied by before anything else, 1 unless a user's own
+#   measurements say otherwise; never below the roofline. Then measured / predicted at 5 % and 95 %, by band.
+INTERVAL = _record("time_scale", band_edges_s=(BANDS + 1,), ratio_p05=(BANDS,), ratio_p95=(BANDS,))
 
 
 def unfitted(
@@ -176,6 +177,8 @@ def unfitted(
     l2_bytes: float = 1.0,
 ) -> GpuArrays:
     """A GPU of which nothing was measured: all its times are a roofline."""
+    intervals = np.zeros(2 * TIME_CLASSES, INTERVAL)
+    intervals["time_scale"] = 1.0
     return GpuArrays(
         flops_per_s=flops_per_s,
         activation_flops_per_s=flops_per_s,
@@ -195,7 +198,7 @@ def unfitted(
         encoder=np.zeros(1, ENCODER_EFFICIENCY),
         memory=np.zeros(1, MEMORY_EFFICIENCY),
         all_reduce=np.zeros(1, ALL_REDUCE_EFFICIENCY),
-        intervals=np.zeros(2 * TIME_CLASSES, INTERVAL),
+        intervals=intervals,
         sources=np.full(TIME_CLASSES, ROOFLINE, np.int64),
         stamp=next(_stamps),
     )

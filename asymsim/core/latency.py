@@ -238,7 +238,9 @@ def execution_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int, memo: 
     m, n, k = gemm_shape(row, tp_size)
     groups = float(row["groups"])
     if row["kind"] == GEMM:
-        return product_seconds(m, n, k, groups, row["weight_bytes"] > 0, gpu, memo), of == GEMM_TIME
+        weighted = row["weight_bytes"] > 0
+        # Experts were measured; products of activations side by side were not.
+        return product_seconds(m, n, k, groups, weighted, gpu, memo), weighted
     # Stored attention weights: two batched products, and the softmax between them reads and writes the weights.
     groups = float(math.ceil(groups / tp_size))
     softmax = memory_seconds(4.0 * m * n * groups, gpu.bandwidth_bytes_per_s, gpu.memory[0])
@@ -265,6 +267,7 @@ def row_time(row: Record, gpu: GpuArrays, tp_size: int, memo: Array) -> tuple[fl
     if not known:
         source = min(source, TRANSFERRED)
     quantiles = gpu.intervals[of] if known else gpu.intervals[TIME_CLASSES + of]
+    each_s *= quantiles["time_scale"]
     edges, band = quantiles["band_edges_s"], 0
     while band < BANDS - 1 and each_s >= edges[band + 1]:
         band += 1

@@ -1,6 +1,6 @@
 """Times of the kernels on the GPU at hand, right ones only, beside PyTorch's and beside what the GPU can do at most.
 
-    python -m asymsim_kernels.measure --out FILE.csv [--kernels prefill,decode] [--quick] [--tune] [--limit 480]
+    python -m asymsim_kernels.measure --out FILE.csv [--kernels prefill,decode] [--quick] [--grid] [--tune] [--limit S]
 
 Ceilings first: a large copy (reads and writes counted) and large matrix products. Then, at every shape of
 `measure_plan`, the kernel's result is held to a float64 reference, and only if it is right are the kernel, PyTorch's
@@ -22,7 +22,7 @@ import torch
 from triton.errors import TritonError
 
 from asymsim_kernels.attention_subjects import column_mass_subject, decode_subject, prefill_subject
-from asymsim_kernels.measure_plan import OPERATORS, Point, plan, tunings
+from asymsim_kernels.measure_plan import OPERATORS, Point, grid, plan, tunings
 from asymsim_kernels.measurements import Machine, Measurement, Run, csv_text, line, machine_of, verdicts, write_aside
 from asymsim_kernels.shapes import Value
 from asymsim_kernels.subject import Draw, Subject
@@ -99,6 +99,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="CSV to write; its folder must exist")
     parser.add_argument("--kernels", default=",".join(OPERATORS), help="operators joined by commas; all by default")
     parser.add_argument("--quick", action="store_true", help="one shape an operator, fewer repetitions")
+    parser.add_argument("--grid", action="store_true", help="shapes for asymsim calibrate --records instead")
     parser.add_argument("--tune", action="store_true", help="try other block sizes at one shape an operator")
     parser.add_argument("--limit", type=float, default=480.0, help="seconds after which no further shape is begun")
     chosen = parser.parse_args(arguments)
@@ -142,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("asymsim_kernels.measure: no GPU here, and times are only ever measured", file=sys.stderr)
         return 2
     device = torch.device("cuda", torch.cuda.current_device())
-    points = plan(chosen.kernels, quick=chosen.quick)
+    points = grid(("copy", "matmul", *chosen.kernels)) if chosen.grid else plan(chosen.kernels, quick=chosen.quick)
     timer = GpuTimer(device, budget_s=0.1 if chosen.quick else 0.3)
     run = measure_all(points, device, timer, machine_of(device), chosen)
     found = list(verdicts(points, run))

@@ -81,6 +81,30 @@ def plan(chosen: Sequence[str] = OPERATORS, *, quick: bool = False) -> list[Poin
     return list(unique.values())
 
 
+def grid(chosen: Sequence[str] = ("copy", "matmul", "prefill", "decode")) -> list[Point]:
+    """Shapes for ``asymsim calibrate --records``: several sites of each operator class, in bf16.
+
+    Products by the weights of models of 1 to 8 billion parameters, attention by their heads; all fit 16 GB.
+    """
+    points = [Point("copy", {"bytes": 2**size}) for size in range(14, 32)]
+    for n, k in ((2048, 2048), (6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (3584, 18944), (1024, 4096)):
+        points += [Point("matmul", {"m": m, "n": n, "k": k}) for m in (1, 16, 128, 512, 2048, 8192)]
+    for heads, kv_heads in ((32, 32), (32, 8), (28, 4), (16, 16)):
+        sites = {"heads": heads, "kv_heads": kv_heads}
+        points += [Point("prefill", _attention([length], **sites)) for length in (256, 1024, 2048, 4096)]
+        points += [
+            Point("decode", {"entries": [length] * (batch * kv_heads), **sites, "head_size": 128})
+            for batch, length in ((1, 1024), (1, 8192), (8, 1024), (8, 8192), (64, 1024))
+        ]
+    for heads, size in ((16, 64), (16, 72), (16, 80)):
+        sites = {"heads": heads, "kv_heads": heads, "head_size": size, "causal": False}
+        points += [
+            Point("prefill", _attention([length] * images, **sites))
+            for length, images in ((576, 4), (1024, 1), (1024, 8), (2304, 2))
+        ]
+    return [point for point in points if point.operator in chosen]
+
+
 def _attention(
     queries: Sequence[int], *, heads: int = 32, kv_heads: int = 8, head_size: int = 128, causal: bool = True
 ) -> dict[str, Value]:

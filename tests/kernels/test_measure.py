@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from asymsim.calibration.own import calibrate_records
 from asymsim.catalogue.dtype import DTYPES
+from asymsim.catalogue.gpu import gpu
 from asymsim.kernel_rows import kernel_rows
 from asymsim.kernel_shape import Shape
+from asymsim.latency import gpu_arrays
+from asymsim.operators import operator_times
 from asymsim.records import COLUMNS, read_records
 from asymsim_kernels import measure as program
 from asymsim_kernels.measure import SUBJECTS, arguments_of, main, measure, measure_all
-from asymsim_kernels.measure_plan import OPERATORS, Point, plan, tunings
+from asymsim_kernels.measure_plan import OPERATORS, Point, grid, plan, tunings
 from asymsim_kernels.measurements import Machine, Measurement, Run, csv_text, verdicts
 from asymsim_kernels.shapes import shape_text
 from asymsim_kernels.subject import Draw, Subject, error_share
@@ -62,6 +66,24 @@ def test_the_plan_begins_with_the_ceilings_and_repeats_nothing() -> None:
     assert len({(point.operator, point.shape, point.dtype) for point in points}) == len(points)
     assert {point.operator for point in plan(quick=True)} == {*OPERATORS, "copy", "matmul"}
     assert {point.operator for point in plan(["compact"])} == {"copy", "matmul", "compact"}
+
+
+def test_the_grid_is_enough_to_correct_every_class(tmp_path: Path) -> None:
+    run, path = Run(), tmp_path / "grid.csv"
+    for point in grid():
+        rows = kernel_rows(point.operator, Shape(point.shape), DTYPES[point.dtype])
+        seconds = 1.2 * float(operator_times(rows, gpu_arrays(gpu("h200_sxm"), DTYPES[point.dtype]), 1)[0][:, 1].sum())
+        variant = point.operator if point.operator in ("copy", "matmul") else "triton"
+        each = Quantiles(seconds, seconds, seconds)
+        run.measurements.append(Measurement(point.operator, variant, point.shape, point.dtype, "seconds", each))
+    path.write_text(csv_text(run.measurements, MACHINE))
+    said: list[str] = []
+    corrected = calibrate_records("h200_sxm", str(path), out=tmp_path / "h200.toml", say=said.append)
+    assert len(corrected) == 5
+    assert sum(row["shapes"] for row in corrected) == len(grid())
+    assert all(row["sites"] >= 3 for row in corrected)
+    assert said == []
+    assert {point.operator for point in grid(("decode",))} == {"decode"}
 
 
 def test_every_target_of_the_plan_can_be_judged() -> None:

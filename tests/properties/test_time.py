@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asymsim.arrays import model_arrays, schedule_arrays
+from asymsim.catalogue.dtype import dtype
+from asymsim.catalogue.gpu import gpu as catalogue_gpu
+from asymsim.catalogue.load import model as catalogue_model
 from asymsim.catalogue.model import LanguageModel, Layer, VlmModel
 from asymsim.core import layout
-from asymsim.core.efficiency import unfitted
+from asymsim.core.efficiency import FITTED, unfitted
 from asymsim.core.layout import Array, GpuArrays, Load
-from asymsim.operators import OperatorTable, operator_times
+from asymsim.latency import gpu_arrays
+from asymsim.operators import OperatorTable, operator_table, operator_times
 from asymsim.schedule import IDENTITY
+from asymsim.workload import workload
 from properties.schedules import BF16, schedules, table
 from properties.strategies import GPUS, loads, models
 
@@ -101,3 +110,39 @@ def test_shares_of_whole_tiles_add_up_to_the_product(tp_size: int, tiles: int, b
     products = rows[(rows["kind"] == layout.GEMM) & (rows["m"] >= 128)]
     assert set(products["split"]) == {layout.BY_COLUMNS, layout.BY_INNER}
     assert (times(products, gpu, tp_size) * tp_size == products["flops"].astype(float)).all()
+
+
+def llava_rows(rates: GpuArrays) -> Array:
+    """A dense run of LLaVA-1.5-7B: vision, prefill and decode."""
+    llava = catalogue_model("llava-1.5-7b")
+    load = workload(llava, text_tokens=64, output_tokens=32, batch_size=3).load()
+    return operator_table(model_arrays(llava), schedule_arrays(IDENTITY, llava), load, BF16, rates).rows
+
+
+@pytest.mark.parametrize("name", ["h100_sxm", "a10"])
+def test_a_scale_of_one_changes_nothing_to_the_bit(name: str) -> None:
+    device = catalogue_gpu(name)
+    lender = catalogue_gpu("a100_80gb_sxm") if name == "a10" else device
+    own = {section: dict(table) for section, table in lender.efficiency.items()}
+    plain = dataclasses.replace(device, efficiency=own)
+    scaled = dataclasses.replace(device, efficiency={key: {**table, "time_scale": 1} for key, table in own.items()})
+    rows = llava_rows(gpu_arrays(device, dtype("bf16")))
+    expected, found = (operator_times(rows, gpu_arrays(each, dtype("bf16")), 1) for each in (plain, scaled))
+    assert found[0].tobytes() == expected[0].tobytes()
+    assert found[1].tobytes() == expected[1].tobytes()
+
+
+@given(factor=st.floats(0.05, 20.0))
+def test_a_scale_multiplies_times_down_to_the_roofline(factor: float) -> None:
+    device = catalogue_gpu("h100_sxm")
+    own = {key: {**table, "time_scale": factor} for key, table in device.efficiency.items()}
+    rates, scaled = (gpu_arrays(each, dtype("bf16")) for each in (device, dataclasses.replace(device, efficiency=own)))
+    lifted = rates._replace(intervals=rates.intervals.copy())
+    lifted.intervals["time_scale"] = 2.0**40
+    floor = rates._replace(intervals=rates.intervals.copy())
+    floor.intervals["time_scale"] = 2.0**-60
+    rows = llava_rows(rates)
+    known = operator_times(rows, rates, 1)[1] >= FITTED
+    raw, floor_s, found = (times(rows, each, 1) for each in (lifted, floor, scaled))
+    expected = np.maximum(raw / 2.0**40 * np.where(known, factor, 1.0), floor_s)
+    assert found == pytest.approx(expected, rel=1e-12)
