@@ -52,7 +52,7 @@ def run(schedule: Schedule, case: Case, **changes: int) -> Run:
     load: Load = case.load._replace(**changes)
     arrays = model_arrays(case.model)
     table = operator_table(arrays, schedule_arrays(schedule, case.model), load, Precision(16, 16, 16, 1), _gpu())
-    records = table.records(_gpu(), 1)
+    records = table.records()
     blocks = len(case.model.vision_tower.layer_pattern) if case.model.vision_tower else 0
     sequences = max(1, load.images * load.sequences * load.batch_size)
     return Run(
