@@ -55,9 +55,7 @@ class Evaluator:
         kv_bytes: Array | float = 0.0
         worst = np.zeros(len(loads))
         for (share, schedule), space in zip(self.schedules, self._spaces, strict=True):
-            evaluate_rows(
-                bound.model_arrays, schedule, loads, bound.precision, bound.gpu_arrays, space, counts, times
-            )
+            evaluate_rows(bound.model_arrays, schedule, loads, bound.precision, bound.gpu_arrays, space, counts, times)
             own_kv_bytes = counts[:, _KV_CACHE] * share_kv
             worst = np.maximum(worst, own_kv_bytes + counts[:, _ACTIVATION])
             if len(self.schedules) == 1:
