@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from asymsim.errors import InputError
+from asymsim.errors import InputError, UnknownNameError
 from asymsim.estimation import setting
 from asymsim.sweep.outcome import result_of
 from asymsim.sweep.part import StoppedError, Work, run_part
@@ -111,6 +111,8 @@ def _try_settings(study: Study) -> None:
         try:
             setting(grid.setting_scenario(number))
         except InputError as error:
+            if study.only_possible and not isinstance(error, UnknownNameError):
+                continue
             items = ", ".join(f"{field} {value}" for field, value in grid.outer_items(number).items())
             if not items:
                 raise

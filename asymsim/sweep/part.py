@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from asymsim.core.layout import Array
+from asymsim.errors import InputError, UnknownNameError
 from asymsim.estimation import setting
 from asymsim.scenario import Scenario
 from asymsim.sweep.axes import SETTINGS
@@ -98,8 +99,15 @@ def blocks(study: Study, first: int, last: int, work: Work, stop: Callable[[], b
         start = number * grid.rows_per_setting
         begin, end = max(first - start, 0), min(last - start, grid.rows_per_setting)
         now = time.perf_counter()
-        prepared = _prepared(study, number)
-        now = work.timed("bind", now)
+        try:
+            prepared = _prepared(study, number)
+        except InputError as error:
+            if not study.only_possible or isinstance(error, UnknownNameError):
+                raise
+            work.rows += end - begin
+            continue
+        finally:
+            work.timed("bind", now)
         for low in range(begin, end, BLOCK_ROWS):
             if stop():
                 raise StoppedError

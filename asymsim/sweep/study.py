@@ -15,7 +15,6 @@ from asymsim.catalogue.engine import engine
 from asymsim.catalogue.gpu import gpu
 from asymsim.catalogue.load import model
 from asymsim.errors import InputError, UnknownNameError
-from asymsim.estimation import setting
 from asymsim.scenario import Scenario
 from asymsim.sweep.axes import FIELDS, read_axes
 from asymsim.sweep.conditions import Condition, read_conditions
@@ -30,6 +29,8 @@ from asymsim.version import __version__
 PART_ROWS = {"parquet": 1 << 20, "csv": 1 << 18, "reduce": 1 << 22}
 LARGEST_PART = 1 << 26
 LARGEST_PRODUCT = 10**18
+# A filter on the setting itself.
+POSSIBLE = "possible"
 DEFAULT_FIGURES = ("ttft_s", "tpot_s", "peak_bytes")
 
 
@@ -44,6 +45,8 @@ class Study:
     grid : Grid
     filters : tuple of Condition
         Rows that fail one are left out.
+    only_possible : bool
+        Leave out settings that cannot be, such as a number format that the GPU lacks, instead of refusing them.
     figures : tuple of str
         Columns of the rows, or those shown with rows that a reduction keeps.
     format : str
@@ -61,6 +64,7 @@ class Study:
     name: str
     grid: Grid
     filters: tuple[Condition, ...]
+    only_possible: bool
     figures: tuple[str, ...]
     format: str
     single: bool
@@ -128,10 +132,15 @@ def parse_study(content: Mapping[str, Any], name: str) -> Study:
     if format != "reduce" and "reduce" in values:
         raise InputError("output: format", format, 'rows or reductions: leave out [[reduce]], or write "reduce"')
     comparable = (*FIELDS, *grid.varied)
+    conditions = values.get("filters", [])
+    only_possible = isinstance(conditions, list) and POSSIBLE in conditions
+    if only_possible:
+        conditions = [each for each in conditions if each != POSSIBLE]
     study = Study(
         name=name,
         grid=grid,
-        filters=tuple(read_conditions(values.get("filters", []), "filters", comparable, FIGURES)),
+        filters=tuple(read_conditions(conditions, "filters", comparable, FIGURES)),
+        only_possible=only_possible,
         figures=output.get("figures", DEFAULT_FIGURES),
         format=format,
         single=output.get("precision", "single") == "single" and format != "csv",
@@ -140,8 +149,6 @@ def parse_study(content: Mapping[str, Any], name: str) -> Study:
         hash="",
         document=dict(content),
     )
-    first = grid.scenario(0)
-    setting(first)
     return dataclasses.replace(study, hash=_hash(study))
 
 
@@ -167,7 +174,7 @@ def _hash(study: Study) -> str:
         "fixed": grid.fixed,
         "axes": [repr(axis) for axis in grid.axes],
         "resolved": resolved,
-        "filters": [repr(condition) for condition in study.filters],
+        "filters": [study.only_possible, *(repr(condition) for condition in study.filters)],
         "output": [study.figures, study.format, study.single, study.part_rows],
         "reducers": [repr(reducer) for reducer in study.reducers],
     }
