@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from asymsim.errors import InputError, UnknownNameError
-from asymsim.estimation import setting
+from asymsim.estimation import load_of, setting
 from asymsim.sweep.outcome import result_of
 from asymsim.sweep.part import StoppedError, Work, run_part
 from asymsim.sweep.rows import arrow
@@ -109,7 +109,8 @@ def _try_settings(study: Study) -> None:
     grid = study.grid
     for number in range(min(grid.settings, TRIED_SETTINGS)):
         try:
-            setting(grid.setting_scenario(number))
+            scenario = grid.scenario(number * grid.rows_per_setting)
+            load_of(scenario, setting(scenario).model)
         except InputError as error:
             if study.only_possible and not isinstance(error, UnknownNameError):
                 continue

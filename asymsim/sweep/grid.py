@@ -58,19 +58,15 @@ class Grid:
 
     def items(self, row: int) -> dict[str, Any]:
         """The values of the axes at one row."""
-        items: dict[str, Any] = {}
-        for axis in reversed(self.axes):
-            row, digit = divmod(row, axis.size)
-            items.update(axis.item(digit))
-        return items
+        return _items(self.axes, row)
 
     def outer_items(self, setting: int) -> dict[str, Any]:
         """The values of the axes that make a setting."""
-        items: dict[str, Any] = {}
-        for axis in reversed(self.outer):
-            setting, digit = divmod(setting, axis.size)
-            items.update(axis.item(digit))
-        return items
+        return _items(self.outer, setting)
+
+    def image_items(self, number: int) -> dict[str, Any]:
+        """The values of the image axes at one of their combinations."""
+        return _items(self.images, number)
 
     def outer_digit(self, axis: Axis, setting: int) -> int:
         """Where a setting stands on one of the axes that make it."""
@@ -97,13 +93,15 @@ class Grid:
             digits.append(digit)
         return digits[::-1]
 
-    def image_items(self, number: int) -> dict[str, Any]:
-        """The values of the image axes at one of their combinations."""
-        items: dict[str, Any] = {}
-        for axis in reversed(self.images):
-            number, digit = divmod(number, axis.size)
-            items.update(axis.item(digit))
-        return items
+
+def _items(axes: Sequence[Axis], number: int) -> dict[str, Any]:
+    """The values at a number in mixed radix, the last axis varying fastest."""
+    places = []
+    for axis in reversed(axes):
+        number, place = divmod(number, axis.size)
+        places.append(place)
+    pairs = zip(axes, reversed(places), strict=True)
+    return {field: value for axis, place in pairs for field, value in axis.item(place).items()}
 
 
 def checked_scenario(values: Mapping[str, Any]) -> Scenario:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -142,9 +143,7 @@ def test_reductions_depend_on_no_order(reducer: Reducer, data: st.DataObject) ->
 
     def state(order: list[int], cuts: list[int]) -> dict[str, Any]:
         parts = np.split(np.array(order), sorted(cuts))
-        states = [
-            reducer.add(reducer.start(), rows[part], {"x": x[part], "y": y[part]}) for part in parts if len(part)
-        ]
+        states = [reducer.add(reducer.start(), rows[part], {"x": x[part], "y": y[part]}) for part in parts if len(part)]
         while len(states) > 1:
             one = states.pop(data.draw(st.integers(0, len(states) - 1)))
             states.append(reducer.merge(one, states.pop()))
@@ -161,9 +160,7 @@ def naive(reducer: Reducer, x: Any, y: Any) -> dict[str, Any]:
     known = [row for row in range(len(x)) if not math.isnan(x[row])]
     if isinstance(reducer, Histogram):
         edges = reducer.edges
-        counts = [
-            sum(low <= x[row] < high for row in known) for low, high in zip(edges[:-1], edges[1:], strict=True)
-        ]
+        counts = [sum(low <= x[row] < high for row in known) for low, high in itertools.pairwise(edges)]
         below, above = sum(x[row] < edges[0] for row in known), sum(x[row] >= edges[-1] for row in known)
         outside = {"below": below, "above": above, "undefined": len(x) - len(known)}
         return {"edges": list(edges), "counts": counts, **outside}
@@ -179,9 +176,7 @@ def naive(reducer: Reducer, x: Any, y: Any) -> dict[str, Any]:
 
         def beaten(row: int) -> bool:
             return any(
-                x[other] <= x[row]
-                and y[other] >= y[row]
-                and (x[other] < x[row] or y[other] > y[row] or other < row)
+                x[other] <= x[row] and y[other] >= y[row] and (x[other] < x[row] or y[other] > y[row] or other < row)
                 for other in both_known
                 if other != row
             )
