@@ -44,7 +44,11 @@ class Condition:
     def met(self, values: Named, rows: int) -> Array:
         """Which rows meet it, bool of shape (rows,)."""
         given = values[self.name]
-        met = False if given is None else _COMPARISONS[self.comparison](given, self.value)
+        met: Any = False
+        if isinstance(given, (int, float, np.ndarray, np.number)) == isinstance(self.value, float):
+            met = given is not None and _COMPARISONS[self.comparison](given, self.value)
+        elif given is not None:
+            met = self.comparison == "!="
         if self.comparison == "!=" and np.asarray(given).dtype.kind == "f":
             met = met & ~np.isnan(given)
         return np.broadcast_to(np.asarray(met, bool), rows)
@@ -75,11 +79,12 @@ def read_conditions(content: object, where: str, fields: Iterable[str], figures:
                 raise UnknownNameError(where, text.strip(), known)
             raise InputError(where, text, "write a field or figure, a comparison and a value, such as ttft_s < 2")
         name, comparison, value = form.groups()
-        if name not in known and not name.startswith("settings."):
+        if name not in known:
             raise UnknownNameError(where, name, known)
-        if name in words and comparison not in ("==", "!="):
+        against = _value(name, value, text, where, words)
+        if isinstance(against, str) and comparison not in ("==", "!="):
             raise InputError(where, text, f"{name} is a name; compare it with == or !=")
-        result.append(Condition(name, comparison, _value(name, value, text, where, words), text.strip()))
+        result.append(Condition(name, comparison, against, text.strip()))
     return result
 
 

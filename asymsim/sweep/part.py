@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,8 +50,8 @@ class StoppedError(Exception):
 class Values:
     """Fields and figures of some rows by name: arrays, or one value for all of them."""
 
-    def __init__(self, grid: Grid, scenario: Scenario, digits: list[Array]) -> None:
-        self._scenario, self._figures = scenario, dict[str, Array]()
+    def __init__(self, grid: Grid, scenario: Scenario, settings: Mapping[str, Any], digits: list[Array]) -> None:
+        self._scenario, self._settings, self._figures = scenario, settings, dict[str, Array]()
         self._columns = {
             name: (values, digit)
             for axis, digit in zip((*grid.images, *grid.inner), digits, strict=True)
@@ -69,7 +69,7 @@ class Values:
             values, digits = self._columns[name]
             return values.take(digits)
         if name.startswith(SETTINGS):
-            return self._scenario.settings.get(name.removeprefix(SETTINGS))
+            return self._settings.get(name.removeprefix(SETTINGS))
         return getattr(self._scenario, name)
 
 
@@ -124,23 +124,27 @@ class Prepared:
         self._grid, self._number = grid, number
         self._scenario = grid.setting_scenario(number)
         bound = setting(self._scenario)
+        self._settings = bound.settings
         self._loads = Loads(grid, self._scenario, bound)
         self._figures = Figures(bound, study.needed, grid.rows_per_setting)
         # What compares fields alone spares its rows the evaluation.
         self._early = [each for each in study.filters if each.name not in FIGURES]
         self._late = [each for each in study.filters if each.name in FIGURES]
 
+    def _values(self, digits: list[Array]) -> Values:
+        return Values(self._grid, self._scenario, self._settings, digits)
+
     def block(self, low: int, high: int, work: Work) -> Block | None:
         """Rows ``low`` to ``high`` of the setting, those that pass; None where none does."""
         now = time.perf_counter()
         work.rows += high - low
         rows, digits = np.arange(low, high) + self._number * self._grid.rows_per_setting, self._grid.digits(low, high)
-        values = Values(self._grid, self._scenario, digits)
+        values = self._values(digits)
         for condition in self._early:
             met = condition.met(values, len(rows))
             if not met.all():
                 rows, digits = rows[met], [digit[met] for digit in digits]
-                values = Values(self._grid, self._scenario, digits)
+                values = self._values(digits)
             if not len(rows):
                 return None
         loads = self._loads.of(digits)
@@ -152,7 +156,7 @@ class Prepared:
             if not met.all():
                 rows, digits = rows[met], [digit[met] for digit in digits]
                 figures = {name: column[met] for name, column in figures.items()}
-        values = Values(self._grid, self._scenario, digits)
+        values = self._values(digits)
         values.add(figures)
         work.timed("filter", now)
         work.kept += len(rows)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from asymsim.core.layout import Array
+from asymsim.sweep.axes import Axis
 from asymsim.sweep.part import Block, Work
 from asymsim.sweep.reduce import Reducer, State
 from asymsim.sweep.study import Study
@@ -40,19 +41,29 @@ def _pick(values: Any, chosen: Array) -> Any:
 def _groups(study: Study, reducer: Reducer, block: Block) -> Iterator[tuple[tuple[int, ...], Array | None]]:
     """The groups of a block with their rows; None stands for all of them."""
     grid = study.grid
-    places: list[Any] = []
-    for field in reducer.by:
-        axis = next(axis for axis in grid.axes if field in axis.fields)
-        inside = (*grid.images, *grid.inner)
-        places.append(block.digits[inside.index(axis)] if axis in inside else grid.outer_digit(axis, block.setting))
-    columns = [np.broadcast_to(place, len(block.rows)) for place in places]
-    if all(int(column.min()) == int(column.max()) for column in columns):
-        yield tuple(int(column[0]) for column in columns), None
+    inside = (*grid.images, *grid.inner)
+    axes = [next(axis for axis in grid.axes if field in axis.fields) for field in reducer.by]
+    key: Any = 0
+    for axis in axes:
+        place = block.digits[inside.index(axis)] if axis in inside else grid.outer_digit(axis, block.setting)
+        key = key * axis.size + place
+    if np.ndim(key) == 0 or int(key.min()) == int(key.max()):
+        yield _places(axes, int(np.ravel(key)[0])), None
         return
-    table = np.stack(columns, axis=1)
-    keys, which = np.unique(table, axis=0, return_inverse=True)
-    for index, key in enumerate(keys):
-        yield tuple(key.tolist()), np.flatnonzero(which.ravel() == index)
+    # Groups are few; NumPy sorts 16-bit numbers by counting, in one pass.
+    short = key.astype(np.uint16) if int(key.max()) < 1 << 16 else key
+    order = np.argsort(short, kind="stable")
+    edges = np.flatnonzero(np.diff(short[order])) + 1
+    for chosen in np.split(order, edges):
+        yield _places(axes, int(key[chosen[0]])), chosen
+
+
+def _places(axes: Sequence[Axis], key: int) -> tuple[int, ...]:
+    places = []
+    for axis in reversed(axes):
+        key, place = divmod(key, axis.size)
+        places.append(place)
+    return tuple(reversed(places))
 
 
 def merge(study: Study, one: States, other: States) -> States:

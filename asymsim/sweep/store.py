@@ -77,7 +77,7 @@ class Store:
         """Write the result, if any, and remove what was only a step to it."""
         if result is not None:
             write_file(self.result_path, json.dumps(result, indent=1) + "\n")
-        leftovers = list(self.folder.glob(".*.part"))
+        leftovers = [path for path in self.folder.glob(".*.part") if not _alive(path)]
         if self._study.format == "reduce":
             leftovers += self.folder.glob(f"part-*.{_ENDINGS['reduce']}")
         for path in leftovers:
@@ -97,3 +97,15 @@ class Store:
         except (OSError, ValueError) as error:
             raise InputError("out", str(self.result_path), f"cannot be read ({error}); delete it") from None
         return found
+
+
+def _alive(aside: Path) -> bool:
+    """Whether the process that writes a file aside still runs: its number stands in the name."""
+    number = aside.name.split(".")[-2]
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return int(number) != os.getpid()

@@ -15,8 +15,9 @@ from asymsim.catalogue.engine import engine
 from asymsim.catalogue.gpu import gpu
 from asymsim.catalogue.load import model
 from asymsim.errors import InputError, UnknownNameError
+from asymsim.methods.base import methods
 from asymsim.scenario import Scenario
-from asymsim.sweep.axes import FIELDS, read_axes
+from asymsim.sweep.axes import FIELDS, SETTINGS, read_axes
 from asymsim.sweep.conditions import Condition, read_conditions
 from asymsim.sweep.figures import FIGURES
 from asymsim.sweep.grid import Grid
@@ -25,8 +26,9 @@ from asymsim.sweep.reducers_file import read_reducers
 from asymsim.toml_values import Reader, choice, each, integer, table
 from asymsim.version import __version__
 
-# Rows of a part: what a run that is killed may lose of each worker.
-PART_ROWS = {"parquet": 1 << 20, "csv": 1 << 18, "reduce": 1 << 22}
+# Least and most rows of a part, and how many parts there shall be in between: what a run that is killed may lose
+# of each worker, and enough of them for all workers to have some.
+PART_ROWS = {"parquet": (1 << 17, 1 << 20, 64), "csv": (1 << 16, 1 << 18, 64), "reduce": (1 << 16, 1 << 26, 256)}
 LARGEST_PART = 1 << 26
 LARGEST_PRODUCT = 10**18
 # A filter on the setting itself.
@@ -131,7 +133,7 @@ def parse_study(content: Mapping[str, Any], name: str) -> Study:
     format = output.get("format", "reduce" if "reduce" in values else "parquet")
     if format != "reduce" and "reduce" in values:
         raise InputError("output: format", format, 'rows or reductions: leave out [[reduce]], or write "reduce"')
-    comparable = (*FIELDS, *grid.varied)
+    comparable = _known(grid)
     conditions = values.get("filters", [])
     only_possible = isinstance(conditions, list) and POSSIBLE in conditions
     if only_possible:
@@ -145,11 +147,32 @@ def parse_study(content: Mapping[str, Any], name: str) -> Study:
         format=format,
         single=output.get("precision", "single") == "single" and format != "csv",
         reducers=read_reducers(values.get("reduce"), axes, comparable) if format == "reduce" else (),
-        part_rows=output.get("part_rows", PART_ROWS[format]),
+        part_rows=output.get("part_rows") or _part_rows(format, grid.rows),
         hash="",
         document=dict(content),
     )
     return dataclasses.replace(study, hash=_hash(study))
+
+
+def _part_rows(format: str, rows: int) -> int:
+    least, most, parts = PART_ROWS[format]
+    return min(max(least, 1 << (rows // parts).bit_length()), most)
+
+
+def _known(grid: Grid) -> tuple[str, ...]:
+    """All fields, and all settings that a method has or the study names."""
+    names = {SETTINGS + field.name for kind in methods().values() for field in dataclasses.fields(kind)}
+    tables = [
+        grid.fixed.get("settings"),
+        *(
+            axis.item(place).get("settings")
+            for axis in grid.outer
+            if "settings" in axis.fields
+            for place in range(axis.size)
+        ),
+    ]
+    names.update(SETTINGS + name for each in tables if isinstance(each, Mapping) for name in each)
+    return (*FIELDS, *sorted(names), *grid.varied)
 
 
 def _hash(study: Study) -> str:
