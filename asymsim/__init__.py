@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from asymsim.version import __version__
+
 if TYPE_CHECKING:
     from asymsim.comparison import compare, savings_curves
     from asymsim.errors import AsymsimError, InputError, UnknownNameError, UnsupportedError
     from asymsim.estimation import estimate
     from asymsim.scenario import Scenario
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "AsymsimError": "errors",
@@ -32,6 +32,7 @@ __all__ = [
     "Scenario",
     "UnknownNameError",
     "UnsupportedError",
+    "__version__",
     "compare",
     "estimate",
     "savings_curves",

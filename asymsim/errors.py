@@ -32,6 +32,16 @@ class InputError(AsymsimError):
         self.value = value
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive the way from a worker process, whatever the signature of a subclass."""
+        return _again, (type(self), self.field, self.value, self.remedy)
+
+
+def _again(kind: type[InputError], field: str, value: object, remedy: str) -> InputError:
+    made = kind.__new__(kind)
+    InputError.__init__(made, field, value, remedy)
+    return made
+
 
 class UnknownNameError(InputError):
     """A name that no catalogue or registry holds; says which come close, or all of them."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.core.estimate import COUNTS, FEW, MANY, TIMES, evaluate_rows, workspace
-from asymsim.core.layout import Array, Load, Workspace
+from asymsim.core.estimate import COUNTS
+from asymsim.core.layout import Array, Load
 from asymsim.errors import InputError, UnknownNameError
 from asymsim.estimation import Setting, check_countable, load_of, setting
-from asymsim.memory import USABLE_SHARE, WORKSPACE_BYTES, kv_share, weights_bytes
 from asymsim.scenario import Scenario
+from asymsim.sweep.block import BLOCK_ROWS, FIGURES, Evaluator
 from asymsim.workload import LARGEST_BATCH, LARGEST_IMAGES, LARGEST_TOKENS, Workload
 
 COLUMNS = {
@@ -21,11 +21,6 @@ COLUMNS = {
     "output_tokens": (1, LARGEST_TOKENS),
     "batch_size": (1, LARGEST_BATCH),
 }
-ENDS = ("_p05", "", "_p95")
-DERIVED = ("peak_bytes", "max_batch_size", *(f"tpot_s{end}" for end in ENDS))
-FIGURES = (*COUNTS, *TIMES, *DERIVED)
-# Large enough to hide the cost of a call, small enough to stay in the cache.
-BLOCK_ROWS = 1 << 14
 
 
 def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[str] = FIGURES) -> dict[str, Array]:
@@ -72,8 +67,7 @@ def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[s
             raise InputError(name, len(each), f"give 1 value or {rows}, as the longest column has")
     _check_largest(bound, one, values)
     result: dict[str, Array] = {name: np.empty(rows, _type(name, bound)) for name in figures}
-    counts, times = np.empty((BLOCK_ROWS, len(COUNTS)), np.int64), np.empty((BLOCK_ROWS, len(TIMES)))
-    spaces = [workspace(bound.model_arrays, schedule, MANY if rows > 1 else FEW) for _, schedule in bound.schedules]
+    evaluator = Evaluator(bound, rows)
     defaults = one.load()
     for start in range(0, rows, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, rows)
@@ -81,7 +75,7 @@ def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[s
         for name, each in values.items():
             loads[:, _FIELD[name]] = each if len(each) == 1 else each[start:stop]
         _set_visual(one, loads)
-        block = _block(bound, loads, spaces, counts[: stop - start], times[: stop - start])
+        block = evaluator.figures(loads)
         for name in figures:
             result[name][start:stop] = block[name]
     return result
@@ -93,7 +87,6 @@ _FIELD = {
     "output_tokens": Load._fields.index("output_tokens"),
     "batch_size": Load._fields.index("batch_size"),
 }
-_KV_CACHE, _ACTIVATION = COUNTS.index("kv_cache_bytes"), COUNTS.index("activation_bytes")
 
 
 def _column(name: str, values: Any) -> Array:
@@ -136,41 +129,3 @@ def _set_visual(one: Workload, loads: Array) -> None:
 def _type(name: str, bound: Setting) -> type:
     whole = name in COUNTS or name == "peak_bytes"
     return np.int64 if name == "max_batch_size" or (whole and len(bound.schedules) == 1) else np.float64
-
-
-def _block(bound: Setting, loads: Array, spaces: Sequence[Workspace], counts: Array, times: Array) -> dict[str, Array]:
-    """All figures of a block; expectations over the schedules where there are several."""
-    total_counts: Array | float = 0.0
-    total_times: Array | float = 0.0
-    share_kv = kv_share(bound.model, bound.precision.tp_size)
-    worst = np.zeros(len(loads))
-    for (share, schedule), space in zip(bound.schedules, spaces, strict=True):
-        evaluate_rows(
-            bound.model_arrays,
-            schedule,
-            loads,
-            bound.precision,
-            bound.gpu_arrays,
-            space,
-            counts,
-            times,
-        )
-        worst = np.maximum(worst, counts[:, _KV_CACHE] * share_kv + counts[:, _ACTIVATION])
-        if len(bound.schedules) == 1:
-            total_counts, total_times = counts, times
-        else:
-            total_counts, total_times = total_counts + share * counts, total_times + share * times
-    assert isinstance(total_counts, np.ndarray)
-    assert isinstance(total_times, np.ndarray)
-    block = {name: total_counts[:, index] for index, name in enumerate(COUNTS)}
-    block.update({name: total_times[:, index] for index, name in enumerate(TIMES)})
-    fixed = weights_bytes(bound.model, bound.precision) + WORKSPACE_BYTES
-    usable = USABLE_SHARE * bound.gpu.capacity_bytes - fixed
-    batch = loads[:, _FIELD["batch_size"]]
-    kv_bytes = np.rint(block["kv_cache_bytes"] * share_kv).astype(np.int64)
-    block["peak_bytes"] = fixed + kv_bytes + np.rint(block["activation_bytes"]).astype(np.int64)
-    block["max_batch_size"] = np.maximum(0, usable // (worst / batch))
-    steps = loads[:, _FIELD["output_tokens"]] - 1
-    for end in ENDS:
-        block[f"tpot_s{end}"] = np.where(steps > 0, block[f"decode_s{end}"] / np.maximum(1, steps), np.nan)
-    return block

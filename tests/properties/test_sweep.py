@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from asymsim.estimation import estimate
 from asymsim.report import Estimate
 from asymsim.scenario import Scenario
-from asymsim.sweep.run import COLUMNS, FIGURES, evaluate
+from asymsim.sweep.block import FIGURES
+from asymsim.sweep.run import COLUMNS, evaluate
 
 SCENARIOS = {
     "dense": Scenario(model="llava-1.5-7b"),

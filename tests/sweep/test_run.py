@@ -7,7 +7,8 @@ import pytest
 
 from asymsim.errors import InputError, UnknownNameError
 from asymsim.scenario import Scenario
-from asymsim.sweep.run import BLOCK_ROWS, COLUMNS, FIGURES, evaluate
+from asymsim.sweep.block import BLOCK_ROWS, FIGURES
+from asymsim.sweep.run import COLUMNS, evaluate
 
 LLAVA = Scenario(model="llava-1.5-7b")
 

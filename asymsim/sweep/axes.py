@@ -1,0 +1,219 @@
+"""Axes of a study: lists, ranges, logarithmic ranges and distributions over the fields of a scenario."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from asymsim.core.layout import Array
+from asymsim.errors import InputError, UnknownNameError
+from asymsim.scenario import Scenario
+from asymsim.sweep.draws import Drawn, read_drawn
+from asymsim.toml_values import choice, integer, need, number, table
+from asymsim.workload import LARGEST_BATCH, LARGEST_IMAGE_PIXELS, LARGEST_IMAGES, LARGEST_TOKENS
+
+# Columns of the compiled core, and fields that a model's image rule turns into such; all others make a new setting.
+TOKENS = {"text_tokens": (1, LARGEST_TOKENS), "output_tokens": (1, LARGEST_TOKENS), "batch_size": (1, LARGEST_BATCH)}
+IMAGES = {
+    "num_images": (0, LARGEST_IMAGES),
+    "image_height": (1, LARGEST_IMAGE_PIXELS),
+    "image_width": (1, LARGEST_IMAGE_PIXELS),
+    "visual_tokens": (0, LARGEST_TOKENS),
+}
+WHOLE = {**IMAGES, **TOKENS, "tp_size": (1, 1024)}
+# Sweeps count the mask's pairs; the other conventions belong to single estimates.
+FIELDS = tuple(field.name for field in dataclasses.fields(Scenario) if field.name != "convention")
+LARGEST_LIST = 10**7
+SETTINGS = "settings."
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Values one by one; ``None`` leaves the field as the study's scenario has it."""
+
+    values: tuple[Any, ...]
+
+    def take(self, indices: Array) -> Array:
+        """The values of these indices; whole numbers only."""
+        return np.array(self.values, np.int64)[indices]
+
+    def item(self, index: int) -> Any:
+        """One value."""
+        return self.values[index]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One or more fields that vary together.
+
+    Attributes
+    ----------
+    fields : tuple of str
+        Of ``Scenario``; a single setting is written ``settings.name``.
+    values : tuple of Listed or Drawn
+        One a field.
+    size : int
+    """
+
+    fields: tuple[str, ...]
+    values: tuple[Listed | Drawn, ...]
+    size: int
+
+    @property
+    def rank(self) -> int:
+        """0 where the axis changes the compiled setting, 1 the images, 2 token counts alone."""
+        return min(2 if field in TOKENS else 1 if field in IMAGES else 0 for field in self.fields)
+
+    def item(self, index: int) -> dict[str, Any]:
+        """The values of all its fields, without those left as they are."""
+        pairs = ((field, values.item(index)) for field, values in zip(self.fields, self.values, strict=True))
+        return {field: value for field, value in pairs if value is not None}
+
+
+def read_axes(content: object) -> tuple[Axis, ...]:
+    """The axes of a study, those that change the setting first, then images, then token counts.
+
+    Raises
+    ------
+    InputError
+        If there is no such field, a value has the wrong kind or range, or an axis is empty.
+    """
+    if not isinstance(content, Mapping):
+        raise InputError("axes", content, "give a table of fields")
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        nested = key == "settings" and isinstance(value, Mapping)
+        flat.update({f"{SETTINGS}{name}": each for name, each in value.items()} if nested else {key: value})
+    axes: list[Axis] = []
+    together: dict[str, list[Axis]] = {}
+    seen: set[str] = set()
+    for key, value in flat.items():
+        fields = tuple(part.strip() for part in key.split(","))
+        for field in fields:
+            _check_field(field, seen)
+        where = f"axes: {key}"
+        if isinstance(value, Mapping) and "distribution" in value:
+            if len(fields) > 1:
+                raise InputError(where, value, "give each field its own distribution; the key with joins them")
+            axis, group = _drawn(fields[0], value, where)
+            if group is not None:
+                together.setdefault(group, []).append(axis)
+                continue
+        elif isinstance(value, Mapping):
+            if len(fields) > 1:
+                raise InputError(where, value, "give a list with one value a field for each step")
+            axis = Axis(fields, (Listed(_range(fields[0], value, where)),), 0)
+            axis = dataclasses.replace(axis, size=len(axis.values[0].values))  # type: ignore[union-attr]
+        else:
+            axis = _listed(fields, value, where)
+        axes.append(axis)
+    axes += [_joined(name, group) for name, group in together.items()]
+    return tuple(sorted(axes, key=lambda axis: axis.rank))
+
+
+def _check_field(field: str, seen: set[str]) -> None:
+    if field not in FIELDS and not (field.startswith(SETTINGS) and len(field) > len(SETTINGS)):
+        raise UnknownNameError("axes", field, FIELDS)
+    if field in seen:
+        raise InputError("axes", field, "is given twice")
+    seen.add(field)
+
+
+def _listed(fields: tuple[str, ...], content: object, where: str) -> Axis:
+    if not isinstance(content, list):
+        raise InputError(where, content, "give a list, a range { from, to, step } or a distribution")
+    if not content:
+        raise InputError(where, content, "give one value or more: without any there is nothing to sweep")
+    if len(fields) == 1:
+        return Axis(fields, (Listed(tuple(_value(fields[0], each, where) for each in content)),), len(content))
+    columns: list[tuple[Any, ...]] = []
+    for item in content:
+        if not isinstance(item, list) or not 1 <= len(item) <= len(fields):
+            raise InputError(
+                where, item, f"give a list of {len(fields)} values, or fewer to leave the last as they are"
+            )
+        values = tuple(_value(field, each, where) for field, each in zip(fields, item, strict=False))
+        columns.append(values + (None,) * (len(fields) - len(values)))
+    axis = Axis(fields, tuple(Listed(column) for column in zip(*columns, strict=True)), len(content))
+    if axis.rank == 2 and any(None in column for column in columns):
+        raise InputError(where, content, f"give each item {len(fields)} values")
+    return axis
+
+
+def _value(field: str, value: object, where: str) -> Any:
+    if field in WHOLE:
+        return integer(*WHOLE[field])(value, where)
+    if field == "keep":
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise InputError(where, value, "give a share between 0 and 1")
+        return float(value)
+    if field == "settings":
+        if not isinstance(value, Mapping):
+            raise InputError(where, value, "give tables of settings, such as { layer = 2 }")
+        return dict(value)
+    if field.startswith(SETTINGS):
+        return value
+    if not isinstance(value, str):
+        raise InputError(where, value, "give a name in quotes")
+    return value
+
+
+def _range(field: str, content: Mapping[str, Any], where: str) -> tuple[Any, ...]:
+    """``to`` is included where a step meets it; whole numbers appear once."""
+    readers = dict.fromkeys(("from", "to", "step"), number)
+    values = table(content, where, {**readers, "points": integer(1, LARGEST_LIST), "scale": choice("linear", "log")})
+    need(values, ("from", "to"), where)
+    low, high = values["from"], values["to"]
+    if ("step" in values) == ("points" in values):
+        raise InputError(where, dict(content), "give either step or points")
+    log = values.get("scale") == "log"
+    if high < low or (log and low <= 0):
+        raise InputError(where, dict(content), f"to must be at least from{', and from above 0' if log else ''}")
+    made: list[Any]
+    if "step" in values:
+        step = values["step"]
+        if step <= 0 or log or (high - low) / step >= LARGEST_LIST:
+            raise InputError(where, dict(content), "give a step above 0, not too small, and no scale")
+        made = [low + index * step for index in range(int((high - low) / step) + 1)]
+    else:
+        parts = max(1, values["points"] - 1)
+        made = [low + (high - low) * Fraction(index, parts) for index in range(values["points"])]
+        if log:
+            made = [float(low) * float(high / low) ** (index / parts) for index in range(values["points"])]
+            made[0], made[-1] = low, high if len(made) > 1 else low
+    if field in WHOLE:
+        if "step" in values and any(each.denominator != 1 for each in (low, values["step"])):
+            raise InputError(where, dict(content), "give whole numbers")
+        made = list(dict.fromkeys(round(each) for each in made))
+    elif field == "keep" or field.startswith(SETTINGS):
+        made = [int(each) if field != "keep" and each == int(each) else float(each) for each in made]
+    else:
+        raise InputError(where, dict(content), "is no number; give a list of names")
+    return tuple(_value(field, each, where) for each in made)
+
+
+def _drawn(field: str, content: Mapping[str, Any], where: str) -> tuple[Axis, str | None]:
+    if field not in WHOLE and field != "keep":
+        raise InputError(where, dict(content), "only numbers can be drawn; give a list")
+    drawn, samples, group = read_drawn(content, where, field in WHOLE, WHOLE.get(field, (0.0, 1.0)))
+    return Axis((field,), (drawn,), samples), group
+
+
+def _joined(name: str, group: list[Axis]) -> Axis:
+    """Distributions drawn together: sample ``i`` of each makes one scenario."""
+    sizes = {axis.size for axis in group}
+    if len(sizes) > 1:
+        raise InputError(f"axes drawn with {name!r}: samples", sorted(sizes), "give all the same number")
+    seeds = [axis.values[0].seed for axis in group if isinstance(axis.values[0], Drawn)]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"axes drawn with {name!r}: seed", seeds, "give each its own, or they rise and fall together")
+    return Axis(
+        tuple(field for axis in group for field in axis.fields),
+        tuple(values for axis in group for values in axis.values),
+        group[0].size,
+    )

@@ -1,0 +1,84 @@
+"""All figures of a block of rows that share a model, GPU and schedule, from one call of the compiled core."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from asymsim.core.estimate import COUNTS, FEW, MANY, TIMES, evaluate_rows, workspace
+from asymsim.core.layout import Array, Load, Workspace
+from asymsim.estimation import Setting
+from asymsim.memory import USABLE_SHARE, WORKSPACE_BYTES, kv_share, weights_bytes
+
+ENDS = ("_p05", "", "_p95")
+DERIVED = ("peak_bytes", "max_batch_size", *(f"tpot_s{end}" for end in ENDS))
+FIGURES = (*COUNTS, *TIMES, *DERIVED)
+# Large enough to hide the cost of a call, small enough to stay in the cache.
+BLOCK_ROWS = 1 << 14
+# A sweep of fewer rows than this does not repay a large memory of matrix times.
+MANY_ROWS = 1 << 10
+_KV_CACHE, _ACTIVATION = COUNTS.index("kv_cache_bytes"), COUNTS.index("activation_bytes")
+
+
+class Evaluator:
+    """A setting with the memory that evaluating it takes; a thread needs one of its own.
+
+    Parameters
+    ----------
+    bound : Setting
+    rows : int
+        How many rows are to come, all blocks together.
+    dense : bool
+        Evaluate the setting unpruned instead.
+    """
+
+    def __init__(self, bound: Setting, rows: int, dense: bool = False) -> None:
+        self.bound = bound
+        self.schedules = ((1.0, bound.dense),) if dense else bound.schedules
+        entries = MANY if rows >= MANY_ROWS else FEW
+        self._spaces: list[Workspace] = [
+            workspace(bound.model_arrays, schedule, entries) for _, schedule in self.schedules
+        ]
+        size = min(rows, BLOCK_ROWS)
+        self._counts, self._times = np.empty((size, len(COUNTS)), np.int64), np.empty((size, len(TIMES)))
+
+    def figures(self, loads: Array) -> dict[str, Array]:
+        """``FIGURES`` of up to ``BLOCK_ROWS`` rows (rows, the fields of ``Load``), and ``worst_bytes``.
+
+        Expectations over the schedules where there are several; ``worst_bytes``, of cache and activations on a
+        GPU, is of the schedule that needs most. The arrays are good until the next call.
+        """
+        bound = self.bound
+        counts, times = self._counts[: len(loads)], self._times[: len(loads)]
+        share_kv = kv_share(bound.model, bound.precision.tp_size)
+        total_counts: Array | float = 0.0
+        total_times: Array | float = 0.0
+        kv_bytes: Array | float = 0.0
+        worst = np.zeros(len(loads))
+        for (share, schedule), space in zip(self.schedules, self._spaces, strict=True):
+            evaluate_rows(bound.model_arrays, schedule, loads, bound.precision, bound.gpu_arrays, space, counts, times)
+            own_kv_bytes = counts[:, _KV_CACHE] * share_kv
+            worst = np.maximum(worst, own_kv_bytes + counts[:, _ACTIVATION])
+            if len(self.schedules) == 1:
+                total_counts, total_times, kv_bytes = counts, times, own_kv_bytes
+            else:
+                total_counts, total_times = total_counts + share * counts, total_times + share * times
+                kv_bytes = kv_bytes + share * own_kv_bytes
+        assert isinstance(total_counts, np.ndarray)
+        assert isinstance(total_times, np.ndarray)
+        block = {name: total_counts[:, index] for index, name in enumerate(COUNTS)}
+        block.update({name: total_times[:, index] for index, name in enumerate(TIMES)})
+        fixed = weights_bytes(bound.model, bound.precision) + WORKSPACE_BYTES
+        activation_bytes = np.rint(block["activation_bytes"]).astype(np.int64)
+        block["peak_bytes"] = fixed + np.rint(kv_bytes).astype(np.int64) + activation_bytes
+        batch = loads[:, Load._fields.index("batch_size")]
+        block["max_batch_size"] = np.maximum(0, usable_bytes(bound) // (worst / batch))
+        block["worst_bytes"] = worst
+        steps = loads[:, Load._fields.index("output_tokens")] - 1
+        for end in ENDS:
+            block[f"tpot_s{end}"] = np.where(steps > 0, block[f"decode_s{end}"] / np.maximum(1, steps), np.nan)
+        return block
+
+
+def usable_bytes(bound: Setting) -> float:
+    """What a GPU has for cache and activations, beside the weights."""
+    return USABLE_SHARE * bound.gpu.capacity_bytes - weights_bytes(bound.model, bound.precision) - WORKSPACE_BYTES

@@ -1,0 +1,172 @@
+"""The product of a study's axes by row number: nothing is ever listed, any rows can be made alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from asymsim.core.layout import Array, Load
+from asymsim.errors import InputError
+from asymsim.estimation import Setting, check_countable, load_of
+from asymsim.scenario import Scenario
+from asymsim.sweep.axes import SETTINGS, Axis
+from asymsim.workload import Workload
+
+
+class Grid:
+    """Rows in mixed radix: the last axis varies fastest, settings slowest.
+
+    Parameters
+    ----------
+    fixed : mapping
+        Fields of ``Scenario`` that no axis varies.
+    axes : sequence of Axis
+        Those of rank 0 first, then rank 1, then rank 2.
+    """
+
+    def __init__(self, fixed: Mapping[str, Any], axes: Sequence[Axis]) -> None:
+        self.fixed = dict(fixed)
+        self.axes = tuple(axes)
+        self.outer = tuple(axis for axis in axes if axis.rank == 0)
+        self.images = tuple(axis for axis in axes if axis.rank == 1)
+        self.inner = tuple(axis for axis in axes if axis.rank == 2)
+        self.settings = math.prod(axis.size for axis in self.outer)
+        self.rows_per_setting = math.prod(axis.size for axis in (*self.images, *self.inner))
+        self.rows = self.settings * self.rows_per_setting
+
+    @cached_property
+    def varied(self) -> tuple[str, ...]:
+        """Names of all that varies, in the order of the axes."""
+        return tuple(field for axis in self.axes for field in axis.fields)
+
+    def scenario(self, row: int) -> Scenario:
+        """The scenario of one row.
+
+        Raises
+        ------
+        InputError
+            If its fields contradict each other.
+        """
+        return self._made(self.items(row))
+
+    def items(self, row: int) -> dict[str, Any]:
+        """The values of the axes at one row."""
+        return _items(self.axes, row)
+
+    def outer_items(self, setting: int) -> dict[str, Any]:
+        """The values of the axes that make a setting."""
+        return _items(self.outer, setting)
+
+    def image_items(self, number: int) -> dict[str, Any]:
+        """The values of the image axes at one of their combinations."""
+        return _items(self.images, number)
+
+    def outer_digit(self, axis: Axis, setting: int) -> int:
+        """Where a setting stands on one of the axes that make it."""
+        inside = self.outer[self.outer.index(axis) + 1 :]
+        return setting // math.prod(each.size for each in inside) % axis.size
+
+    def setting_scenario(self, setting: int) -> Scenario:
+        """What all rows of a setting share."""
+        return self._made(self.outer_items(setting))
+
+    def _made(self, items: Mapping[str, Any]) -> Scenario:
+        values = {**self.fixed, **{key: value for key, value in items.items() if not key.startswith(SETTINGS)}}
+        own = {key.removeprefix(SETTINGS): value for key, value in items.items() if key.startswith(SETTINGS)}
+        if own:
+            values["settings"] = {**values.get("settings", {}), **own}
+        return checked_scenario(values)
+
+    def digits(self, first: int, last: int) -> list[Array]:
+        """Where rows ``first`` to ``last`` of any one setting stand on each axis of images and token counts."""
+        rest = np.arange(first, last, dtype=np.int64)
+        digits: list[Array] = []
+        for axis in reversed((*self.images, *self.inner)):
+            rest, digit = np.divmod(rest, axis.size)
+            digits.append(digit)
+        return digits[::-1]
+
+
+def _items(axes: Sequence[Axis], number: int) -> dict[str, Any]:
+    """The values at a number in mixed radix, the last axis varying fastest."""
+    places = []
+    for axis in reversed(axes):
+        number, place = divmod(number, axis.size)
+        places.append(place)
+    pairs = zip(axes, reversed(places), strict=True)
+    return {field: value for axis, place in pairs for field, value in axis.item(place).items()}
+
+
+def checked_scenario(values: Mapping[str, Any]) -> Scenario:
+    """A scenario of these fields.
+
+    Raises
+    ------
+    InputError
+        If one has the wrong form or is out of range.
+    """
+    try:
+        return Scenario(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field, message = ".".join(str(part) for part in first["loc"]), first["msg"]
+        raise InputError(f"scenario: {field}", first["input"], message[0].lower() + message[1:]) from None
+
+
+class Loads:
+    """The token counts of a setting's rows, as the compiled core takes them."""
+
+    def __init__(self, grid: Grid, scenario: Scenario, bound: Setting) -> None:
+        self._grid, self._scenario, self._bound = grid, scenario, bound
+        self._known: dict[int, Workload] = {}
+
+    def of(self, digits: Sequence[Array]) -> Array:
+        """The rows that stand there on the axes: int64 of shape (rows, the fields of ``Load``).
+
+        Raises
+        ------
+        InputError
+            If an image is too large or counts would pass 64 bits.
+        """
+        grid = self._grid
+        inner = digits[len(grid.images) :]
+        columns = {
+            field: values.take(digit)
+            for axis, digit in zip(grid.inner, inner, strict=True)
+            for field, values in zip(axis.fields, axis.values, strict=True)
+        }
+        loads = np.empty((len(digits[0]) if digits else 1, len(Load._fields)), np.int64)
+        numbers = np.zeros(len(loads), np.int64)
+        for axis, digit in zip(grid.images, digits, strict=False):
+            numbers = numbers * axis.size + digit
+        # Images vary more slowly than token counts, so that equal ones stand together, also where rows were dropped.
+        edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(loads)]
+        for begin, end in itertools.pairwise(edges):
+            one = self._workload(int(numbers[begin]))
+            loads[begin:end] = one.load()
+            largest: dict[str, Any] = {field: int(column[begin:end].max()) for field, column in columns.items()}
+            check_countable(self._bound, dataclasses.replace(one, **largest))
+        for field, column in columns.items():
+            loads[:, Load._fields.index(field)] = column
+        return loads
+
+    def _workload(self, number: int) -> Workload:
+        if number not in self._known:
+            if len(self._known) > 4096:
+                self._known.clear()
+            items = self._grid.image_items(number)
+            scenario = self._scenario if not items else checked_scenario({**fields(self._scenario), **items})
+            self._known[number] = load_of(scenario, self._bound.model)
+        return self._known[number]
+
+
+def fields(scenario: Scenario) -> dict[str, Any]:
+    """The fields of a scenario by name."""
+    return {field.name: getattr(scenario, field.name) for field in dataclasses.fields(scenario)}

@@ -1,0 +1,137 @@
+"""Rows as Parquet or CSV: a column for each field that varies, then the figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from asymsim.core.layout import Array
+from asymsim.errors import MissingExtraError
+from asymsim.sweep.axes import Listed
+from asymsim.sweep.figures import FIGURES, WHOLE
+from asymsim.sweep.part import Block, Work
+from asymsim.sweep.study import Study
+
+
+def parquet_bytes(study: Study, made: Iterable[Block], work: Work) -> bytes:
+    """A Parquet file of the rows.
+
+    Figures are split into their bytes, which compress where a float as a whole does not; fields refer to a
+    dictionary, of which a regular product leaves next to nothing.
+    """
+    pa, parquet = arrow()
+    digits, figures = _gathered(study, made, work)
+    now = time.perf_counter()
+    arrays, names, plain = [], [], []
+    for axis, places in zip(study.grid.axes, digits, strict=True):
+        for name, values in zip(axis.fields, axis.values, strict=True):
+            names.append(name)
+            if isinstance(values, Listed):
+                dictionary = pa.array(_cells(values.values))
+                coded = pa.DictionaryArray.from_arrays(pa.array(places.astype(np.int32)), dictionary)
+                arrays.append(coded if pa.types.is_string(dictionary.type) else coded.dictionary_decode())
+            else:
+                arrays.append(pa.array(values.take(places)))
+    for name, column in figures.items():
+        names.append(name)
+        arrays.append(pa.array(column))
+        if column.dtype.kind == "f":
+            plain.append(name)
+    table = pa.Table.from_arrays(arrays, names).replace_schema_metadata({"asymsim_study": study.hash})
+    sink = pa.BufferOutputStream()
+    parquet.write_table(
+        table,
+        sink,
+        row_group_size=1 << 20,
+        compression="zstd",
+        use_dictionary=[name for name in names if name not in figures],
+        column_encoding=dict.fromkeys(plain, "BYTE_STREAM_SPLIT"),
+        write_statistics=True,
+    )
+    content: bytes = sink.getvalue().to_pybytes()
+    work.timed("encode", now)
+    return content
+
+
+def arrow() -> tuple[Any, Any]:
+    """pyarrow and its Parquet module.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise MissingExtraError("Parquet needs pyarrow: pip install 'asymsim[sweep]', or ask for csv") from None
+    return pa, parquet
+
+
+def csv_bytes(study: Study, made: Iterable[Block], work: Work) -> bytes:
+    """The rows as CSV with a header, every digit kept; undefined figures are empty."""
+    digits, figures = _gathered(study, made, work)
+    now = time.perf_counter()
+    columns: dict[str, list[Any]] = {}
+    for axis, places in zip(study.grid.axes, digits, strict=True):
+        for name, values in zip(axis.fields, axis.values, strict=True):
+            if isinstance(values, Listed):
+                cells = _cells(values.values)
+                columns[name] = [cells[place] for place in places.tolist()]
+            else:
+                columns[name] = values.take(places).tolist()
+    for name, column in figures.items():
+        # Only nan differs from itself.
+        columns[name] = [None if value != value else value for value in column.tolist()]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    content = buffer.getvalue().encode()
+    work.timed("encode", now)
+    return content
+
+
+def _cells(values: tuple[Any, ...]) -> list[Any]:
+    """Values of one kind: numbers as they are, anything mixed or composed as text."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int} or kinds <= {float} or kinds <= {bool} or kinds <= {str}:
+        return list(values)
+    if kinds <= {int, float}:
+        return [None if value is None else float(value) for value in values]
+    return [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+
+
+def _gathered(study: Study, made: Iterable[Block], work: Work) -> tuple[list[Array], dict[str, Array]]:
+    """The places on each axis, and the figures, of all rows of a part."""
+    grid = study.grid
+    digits: list[list[Array]] = [[] for _ in grid.axes]
+    figures: dict[str, list[Array]] = {name: [] for name in study.figures}
+    for block in made:
+        now = time.perf_counter()
+        outer = [np.full(len(block.rows), grid.outer_digit(axis, block.setting)) for axis in grid.outer]
+        for places, own in zip(digits, (*outer, *block.digits), strict=True):
+            places.append(own)
+        for name, columns in figures.items():
+            columns.append(block.figures[name].astype(_type(study, name)))
+        work.timed("gather", now)
+    empty = np.zeros(0, np.int64)
+    return [np.concatenate(each) if each else empty for each in digits], {
+        name: np.concatenate(each) if each else np.zeros(0, _type(study, name)) for name, each in figures.items()
+    }
+
+
+def _type(study: Study, name: str) -> type:
+    assert name in FIGURES
+    if name == "fits":
+        return np.bool_
+    if study.single:
+        return np.float32
+    return np.int64 if name in WHOLE else np.float64
