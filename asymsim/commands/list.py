@@ -1,0 +1,48 @@
+"""What the catalogue and the registry hold."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from asymsim.commands.shared import FormatFlag, OutFlag
+from asymsim.terminal import emit
+
+listing = App(name="list", help="List the models, GPUs, methods and counting conventions.")
+
+
+@listing.command
+def models(*, format: FormatFlag = None, out: OutFlag = None) -> None:
+    """List the models of the catalogue, with the visual tokens of their typical image."""
+    from asymsim.listing import model_rows, model_table
+
+    rows = model_rows()
+    emit(rows, rows, lambda: [model_table(rows)], format, out)
+
+
+@listing.command
+def gpus(*, format: FormatFlag = None, out: OutFlag = None) -> None:
+    """List the GPUs of the catalogue; peaks are dense."""
+    from asymsim.listing import gpu_rows, gpu_table
+
+    rows = gpu_rows()
+    emit(rows, rows, lambda: [gpu_table(rows)], format, out)
+
+
+@listing.command
+def methods(*, format: FormatFlag = None, out: OutFlag = None) -> None:
+    """List the pruning methods: what each prunes, its usual keep, its settings and its paper."""
+    from asymsim.listing import method_rows
+    from asymsim.tables import records_table
+
+    rows = method_rows()
+    emit(rows, rows, lambda: [records_table(rows)], format, out)
+
+
+@listing.command
+def conventions(*, format: FormatFlag = None, out: OutFlag = None) -> None:
+    """List the ways to count FLOPs, with their sources."""
+    from asymsim.listing import convention_rows
+    from asymsim.tables import records_table
+
+    rows = convention_rows()
+    emit(rows, rows, lambda: [records_table(rows)], format, out)
