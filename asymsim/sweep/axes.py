@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from asymsim.core.layout import Array
 from asymsim.errors import InputError, UnknownNameError
 from asymsim.scenario import Scenario
 from asymsim.sweep.draws import Drawn, read_drawn
-from asymsim.toml_values import choice, integer, need, number, table
+from asymsim.sweep.ranges import read_range
+from asymsim.toml_values import integer
 from asymsim.workload import LARGEST_BATCH, LARGEST_IMAGE_PIXELS, LARGEST_IMAGES, LARGEST_TOKENS
 
 # Columns of the compiled core, and fields that a model's image rule turns into such; all others make a new setting.
@@ -28,7 +28,6 @@ IMAGES = {
 WHOLE = {**IMAGES, **TOKENS, "tp_size": (1, 1024)}
 # Sweeps count the mask's pairs; the other conventions belong to single estimates.
 FIELDS = tuple(field.name for field in dataclasses.fields(Scenario) if field.name != "convention")
-LARGEST_LIST = 10**7
 SETTINGS = "settings."
 
 
@@ -164,37 +163,12 @@ def _value(field: str, value: object, where: str) -> Any:
 
 
 def _range(field: str, content: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-    """``to`` is included where a step meets it; whole numbers appear once."""
-    readers = dict.fromkeys(("from", "to", "step"), number)
-    values = table(content, where, {**readers, "points": integer(1, LARGEST_LIST), "scale": choice("linear", "log")})
-    need(values, ("from", "to"), where)
-    low, high = values["from"], values["to"]
-    if ("step" in values) == ("points" in values):
-        raise InputError(where, dict(content), "give either step or points")
-    log = values.get("scale") == "log"
-    if high < low or (log and low <= 0):
-        raise InputError(where, dict(content), f"to must be at least from{', and from above 0' if log else ''}")
-    made: list[Any]
-    if "step" in values:
-        step = values["step"]
-        if step <= 0 or log or (high - low) / step >= LARGEST_LIST:
-            raise InputError(where, dict(content), "give a step above 0, not too small, and no scale")
-        made = [low + index * step for index in range(int((high - low) / step) + 1)]
-    else:
-        parts = max(1, values["points"] - 1)
-        made = [low + (high - low) * Fraction(index, parts) for index in range(values["points"])]
-        if log:
-            made = [float(low) * float(high / low) ** (index / parts) for index in range(values["points"])]
-            made[0], made[-1] = low, high if len(made) > 1 else low
-    if field in WHOLE:
-        if "step" in values and any(each.denominator != 1 for each in (low, values["step"])):
-            raise InputError(where, dict(content), "give whole numbers")
-        made = list(dict.fromkeys(round(each) for each in made))
-    elif field == "keep" or field.startswith(SETTINGS):
-        made = [int(each) if field != "keep" and each == int(each) else float(each) for each in made]
-    else:
+    if field not in WHOLE and field != "keep" and not field.startswith(SETTINGS):
         raise InputError(where, dict(content), "is no number; give a list of names")
-    return tuple(_value(field, each, where) for each in made)
+    made = read_range(content, where, whole=field in WHOLE)
+    if field.startswith(SETTINGS):
+        made = [int(each) if each == int(each) else float(each) for each in made]
+    return tuple(_value(field, float(each) if field == "keep" else each, where) for each in made)
 
 
 def _drawn(field: str, content: Mapping[str, Any], where: str) -> tuple[Axis, str | None]:

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from asymsim.core.layout import Array, Load
 from asymsim.errors import InputError
-from asymsim.estimation import Setting, check_countable, load_of
+from asymsim.estimation import Setting, check_countable
 from asymsim.scenario import Scenario
-from asymsim.sweep.axes import SETTINGS, Axis
-from asymsim.workload import Workload
+from asymsim.sweep.axes import IMAGES, SETTINGS, TOKENS, Axis
+from asymsim.workload import Workload, workload
 
 
 class Grid:
@@ -124,8 +124,11 @@ class Loads:
     """The token counts of a setting's rows, as the compiled core takes them."""
 
     def __init__(self, grid: Grid, scenario: Scenario, bound: Setting) -> None:
-        self._grid, self._scenario, self._bound = grid, scenario, bound
-        self._known: dict[int, Workload] = {}
+        self._grid, self._bound = grid, bound
+        self._fixed = {field: getattr(scenario, field) for field in (*IMAGES, *TOKENS)}
+        self._known: dict[int, tuple[Workload, Load]] = {}
+        # What passed the check on 64 bits; nothing smaller needs one.
+        self._checked = np.full(len(Load._fields), -1)
 
     def of(self, digits: Sequence[Array]) -> Array:
         """The rows that stand there on the axes: int64 of shape (rows, the fields of ``Load``).
@@ -148,25 +151,27 @@ class Loads:
             numbers = numbers * axis.size + digit
         # Images vary more slowly than token counts, so that equal ones stand together, also where rows were dropped.
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(loads)]
-        for begin, end in itertools.pairwise(edges):
-            one = self._workload(int(numbers[begin]))
-            loads[begin:end] = one.load()
-            largest: dict[str, Any] = {field: int(column[begin:end].max()) for field, column in columns.items()}
-            check_countable(self._bound, dataclasses.replace(one, **largest))
+        firsts = numbers[edges[:-1]].tolist()
+        for number, (begin, end) in zip(firsts, itertools.pairwise(edges), strict=True):
+            loads[begin:end] = self._of_images(number)[1]
         for field, column in columns.items():
             loads[:, Load._fields.index(field)] = column
+        largest = np.maximum.reduceat(loads, edges[:-1], axis=0)
+        for place in np.flatnonzero((largest > self._checked).any(axis=1)).tolist():
+            if (largest[place] > self._checked).any():
+                self._check(self._of_images(firsts[place])[0], largest[place])
         return loads
 
-    def _workload(self, number: int) -> Workload:
+    def _check(self, one: Workload, largest: Array) -> None:
+        counts: dict[str, Any] = {field: int(largest[Load._fields.index(field)]) for field in TOKENS}
+        check_countable(self._bound, dataclasses.replace(one, **counts))
+        self._checked = largest
+
+    def _of_images(self, number: int) -> tuple[Workload, Load]:
+        """What one combination of the image axes makes of the model's image rule."""
         if number not in self._known:
             if len(self._known) > 4096:
                 self._known.clear()
-            items = self._grid.image_items(number)
-            scenario = self._scenario if not items else checked_scenario({**fields(self._scenario), **items})
-            self._known[number] = load_of(scenario, self._bound.model)
+            made = workload(self._bound.model, **{**self._fixed, **self._grid.image_items(number)})
+            self._known[number] = made, made.load()
         return self._known[number]
-
-
-def fields(scenario: Scenario) -> dict[str, Any]:
-    """The fields of a scenario by name."""
-    return {field.name: getattr(scenario, field.name) for field in dataclasses.fields(scenario)}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from asymsim.estimation import setting
 from asymsim.sweep.figures import Figures
 from asymsim.sweep.grid import Loads
 from asymsim.sweep.partial import States
-from asymsim.sweep.reduce import Reducer
+from asymsim.sweep.reduce import Reducer, State
 from asymsim.sweep.study import Study
 
 
@@ -32,9 +33,14 @@ def result_of(study: Study, states: States) -> dict[str, Any]:
 
 def _told(study: Study, reducer: Reducer, groups: dict[tuple[int, ...], Any]) -> list[dict[str, Any]]:
     axes = [next(axis for axis in study.grid.axes if field in axis.fields) for field in reducer.by]
-    result = []
+    # Items of an axis may differ in fields that the reduction does not go by.
+    joined: dict[str, tuple[dict[str, Any], State]] = {}
     for key, state in sorted(groups.items()):
         of = {field: axis.item(place).get(field) for field, axis, place in zip(reducer.by, axes, key, strict=True)}
+        name = repr(of)
+        joined[name] = (of, reducer.merge(joined[name][1], state) if name in joined else state)
+    result = []
+    for of, state in joined.values():
         told = reducer.told(state)
         if "rows" in told:
             told["rows"] = [row(study, number, reducer.needs) for number in told["rows"]]
@@ -47,8 +53,6 @@ def row(study: Study, number: int, figures: tuple[str, ...] = ()) -> dict[str, A
     grid = study.grid
     setting_number, place = divmod(number, grid.rows_per_setting)
     names = tuple(dict.fromkeys((*figures, *study.figures)))
-    from asymsim.estimation import setting
-
     scenario = grid.setting_scenario(setting_number)
     bound = setting(scenario)
     loads = Loads(grid, scenario, bound).of(grid.digits(place, place + 1))

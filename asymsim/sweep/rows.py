@@ -34,8 +34,9 @@ def parquet_bytes(study: Study, made: Iterable[Block], work: Work) -> bytes:
             names.append(name)
             if isinstance(values, Listed):
                 dictionary = pa.array(_cells(values.values))
-                coded = pa.DictionaryArray.from_arrays(pa.array(places.astype(np.int32)), dictionary)
-                arrays.append(coded if pa.types.is_string(dictionary.type) else coded.dictionary_decode())
+                column = dictionary.take(pa.array(places))
+                # Names become categories; two items of an axis may share one.
+                arrays.append(column.dictionary_encode() if pa.types.is_string(dictionary.type) else column)
             else:
                 arrays.append(pa.array(values.take(places)))
     for name, column in figures.items():

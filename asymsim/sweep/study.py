@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asymsim.catalogue.engine import engine
-from asymsim.catalogue.gpu import gpu
-from asymsim.catalogue.load import model
 from asymsim.errors import InputError, UnknownNameError
 from asymsim.methods.base import methods
-from asymsim.scenario import Scenario
 from asymsim.sweep.axes import FIELDS, SETTINGS, read_axes
 from asymsim.sweep.conditions import Condition, read_conditions
 from asymsim.sweep.figures import FIGURES
 from asymsim.sweep.grid import Grid
+from asymsim.sweep.identity import study_hash
 from asymsim.sweep.reduce import Reducer
 from asymsim.sweep.reducers_file import read_reducers
 from asymsim.toml_values import Reader, choice, each, integer, table
-from asymsim.version import __version__
 
 # Least and most rows of a part, and how many parts there shall be in between: what a run that is killed may lose
 # of each worker, and enough of them for all workers to have some.
@@ -151,7 +145,7 @@ def parse_study(content: Mapping[str, Any], name: str) -> Study:
         hash="",
         document=dict(content),
     )
-    return dataclasses.replace(study, hash=_hash(study))
+    return dataclasses.replace(study, hash=study_hash(study))
 
 
 def _part_rows(format: str, rows: int) -> int:
@@ -173,41 +167,6 @@ def _known(grid: Grid) -> tuple[str, ...]:
     ]
     names.update(SETTINGS + name for each in tables if isinstance(each, Mapping) for name in each)
     return (*FIELDS, *sorted(names), *grid.varied)
-
-
-def _hash(study: Study) -> str:
-    """Of the resolved content: models, GPUs, engines and schedules as they are now, not as they are called."""
-    grid = study.grid
-    named: dict[str, set[Any]] = {"model": set(), "gpu": set(), "engine": set(), "schedule": set()}
-    base = {**{field.name: field.default for field in dataclasses.fields(Scenario)}, **grid.fixed}
-    for field, names in named.items():
-        axis = next((axis for axis in grid.axes if field in axis.fields), None)
-        if axis is None:
-            names.add(base[field])
-        else:
-            names.update(axis.item(index).get(field, base[field]) for index in range(axis.size))
-    resolved = {
-        "model": [repr(model(name)) for name in sorted(named["model"])],
-        "gpu": [repr(gpu(name)) for name in sorted(named["gpu"])],
-        "engine": [repr(engine(name)) for name in sorted(named["engine"])],
-        "schedule": [_schedule(name) for name in sorted(named["schedule"] - {None})],
-    }
-    content = {
-        "version": __version__,
-        "fixed": grid.fixed,
-        "axes": [repr(axis) for axis in grid.axes],
-        "resolved": resolved,
-        "filters": [study.only_possible, *(repr(condition) for condition in study.filters)],
-        "output": [study.figures, study.format, study.single, study.part_rows],
-        "reducers": [repr(reducer) for reducer in study.reducers],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:16]
-
-
-def _schedule(path: str) -> str:
-    from asymsim.schedule_file import read_schedule
-
-    return repr(read_schedule(path))
 
 
 def _as_is(value: object, _where: str) -> object:

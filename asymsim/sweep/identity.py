@@ -1,0 +1,47 @@
+"""What makes two studies the same: all that their results depend on, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from asymsim.catalogue.engine import engine
+from asymsim.catalogue.gpu import gpu
+from asymsim.catalogue.load import model
+from asymsim.scenario import Scenario
+from asymsim.schedule_file import read_schedule
+from asymsim.version import __version__
+
+if TYPE_CHECKING:
+    from asymsim.sweep.study import Study
+
+
+def study_hash(study: Study) -> str:
+    """A hash of the resolved content: models, GPUs, engines and schedules as they are now, not as they are called."""
+    grid = study.grid
+    named: dict[str, set[Any]] = {"model": set(), "gpu": set(), "engine": set(), "schedule": set()}
+    base = {**{field.name: field.default for field in dataclasses.fields(Scenario)}, **grid.fixed}
+    for field, names in named.items():
+        axis = next((axis for axis in grid.axes if field in axis.fields), None)
+        if axis is None:
+            names.add(base[field])
+        else:
+            names.update(axis.item(index).get(field, base[field]) for index in range(axis.size))
+    resolved = {
+        "model": [repr(model(name)) for name in sorted(named["model"])],
+        "gpu": [repr(gpu(name)) for name in sorted(named["gpu"])],
+        "engine": [repr(engine(name)) for name in sorted(named["engine"])],
+        "schedule": [repr(read_schedule(name)) for name in sorted(named["schedule"] - {None})],
+    }
+    content = {
+        "version": __version__,
+        "fixed": grid.fixed,
+        "axes": [repr(axis) for axis in grid.axes],
+        "resolved": resolved,
+        "filters": [study.only_possible, *(repr(condition) for condition in study.filters)],
+        "output": [study.figures, study.format, study.single, study.part_rows],
+        "reducers": [repr(reducer) for reducer in study.reducers],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:16]
