@@ -99,7 +99,11 @@ def borrow_workspace(work: Workspace) -> Workspace:
         borrow(work.sources),
         borrow(work.phase_flops),
         borrow(work.memo),
-        borrow(work.memo_stamp),
+        borrow(work.words),
+        borrow(work.last),
+        borrow(work.last_s),
+        borrow(work.last_codes),
+        borrow(work.stamp),
     )
 
 

@@ -359,7 +359,9 @@ class Workspace(NamedTuple):
     ``kv`` (segments, kinds, 4): mean entries a KV head holds after prefill and at the end; entries of all KV heads
     after prefill, and those that the decode steps find, added up over the steps. ``seconds``
     (phases, classes, 3): 5 %, median and 95 % of the time; ``sources`` (phases): the least certain one.
-    ``memo``: matrix times already worked out for the GPU of ``memo_stamp``.
+    ``memo``: matrix times already worked out, and ``last``, ``last_s``, ``last_codes``: the words of each row of the
+    scenario before, its time and its class and source; all for the GPU and tensor parallelism of ``stamp``. ``words``
+    are those of ``operators``.
     """
 
     operators: Array
@@ -373,4 +375,8 @@ class Workspace(NamedTuple):
     sources: Array
     phase_flops: Array
     memo: Array
-    memo_stamp: Array
+    words: Array
+    last: Array
+    last_s: Array
+    last_codes: Array
+    stamp: Array

@@ -12,6 +12,8 @@ from asymsim.memory import USABLE_SHARE, WORKSPACE_BYTES, kv_share, weights_byte
 ENDS = ("_p05", "", "_p95")
 DERIVED = ("peak_bytes", "max_batch_size", *(f"tpot_s{end}" for end in ENDS))
 FIGURES = (*COUNTS, *TIMES, *DERIVED)
+# Without the ends of intervals, which take as much memory as all the rest.
+MEDIANS = tuple(name for name in FIGURES if not name.endswith(("_p05", "_p95")))
 # Large enough to hide the cost of a call, small enough to stay in the cache.
 BLOCK_ROWS = 1 << 14
 # A sweep of fewer rows than this does not repay a large memory of matrix times.

@@ -12,7 +12,7 @@ from asymsim.core.layout import Array, Load
 from asymsim.errors import InputError, UnknownNameError
 from asymsim.estimation import Setting, check_countable, load_of, setting
 from asymsim.scenario import Scenario
-from asymsim.sweep.block import BLOCK_ROWS, FIGURES, Evaluator
+from asymsim.sweep.block import BLOCK_ROWS, FIGURES, MEDIANS, Evaluator
 from asymsim.workload import LARGEST_BATCH, LARGEST_IMAGES, LARGEST_TOKENS, Workload
 
 COLUMNS = {
@@ -23,7 +23,7 @@ COLUMNS = {
 }
 
 
-def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[str] = FIGURES) -> dict[str, Array]:
+def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[str] = MEDIANS) -> dict[str, Array]:
     """Estimate ``scenario`` once for each row of ``columns``.
 
     Parameters
@@ -34,14 +34,14 @@ def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[s
         Any of ``num_images``, ``text_tokens``, ``output_tokens``, ``batch_size``; arrays of one
         common length, a number stands for every row.
     figures : sequence of str
-        Which of ``FIGURES`` to return; fewer take less memory.
+        Which of ``FIGURES`` to return; by default all but the ends of intervals. Fewer take less memory.
 
     Returns
     -------
     dict of str to numpy.ndarray, shape (rows,)
         FLOPs and bytes as int64 for the whole batch (``peak_bytes`` and ``activation_bytes`` on each
-        GPU), times in seconds as float64, with the ends of their 90 % intervals (nan where the GPU was not
-        measured, nor a relative). Where the budget adapts to the sample, expectations as
+        GPU), times in seconds as float64; ends of their 90 % intervals are nan where neither the GPU nor a
+        relative was measured. Where the budget adapts to the sample, expectations as
         float64, but for ``max_batch_size``, which holds for the schedule that needs most. Counting is
         ``exact``.
 

@@ -7,7 +7,7 @@ import pytest
 
 from asymsim.errors import InputError, UnknownNameError
 from asymsim.scenario import Scenario
-from asymsim.sweep.block import BLOCK_ROWS, FIGURES
+from asymsim.sweep.block import BLOCK_ROWS, FIGURES, MEDIANS
 from asymsim.sweep.run import COLUMNS, evaluate
 
 LLAVA = Scenario(model="llava-1.5-7b")
@@ -15,7 +15,7 @@ LLAVA = Scenario(model="llava-1.5-7b")
 
 def test_without_columns_there_is_one_row() -> None:
     result = evaluate(LLAVA, {})
-    assert set(result) == set(FIGURES)
+    assert set(result) == set(MEDIANS) < set(FIGURES)
     assert {len(values) for values in result.values()} == {1}
 
 
@@ -27,8 +27,8 @@ def test_any_whole_numbers_make_a_column(values: object) -> None:
 
 
 def test_a_number_stands_for_every_row() -> None:
-    both = evaluate(LLAVA, {"text_tokens": [5, 6, 7], "batch_size": 2})
-    each = evaluate(LLAVA, {"text_tokens": [5, 6, 7], "batch_size": [2, 2, 2]})
+    both = evaluate(LLAVA, {"text_tokens": [5, 6, 7], "batch_size": 2}, FIGURES)
+    each = evaluate(LLAVA, {"text_tokens": [5, 6, 7], "batch_size": [2, 2, 2]}, FIGURES)
     for name in FIGURES:
         assert both[name].tolist() == each[name].tolist()
 
@@ -38,7 +38,7 @@ def is_time(name: str) -> bool:
 
 
 def test_counts_are_whole_and_times_are_not() -> None:
-    result = evaluate(LLAVA, {"output_tokens": [1, 2]})
+    result = evaluate(LLAVA, {"output_tokens": [1, 2]}, FIGURES)
     assert all(result[name].dtype == (np.float64 if is_time(name) else np.int64) for name in FIGURES)
     assert np.isnan(result["tpot_s"]).tolist() == [True, False]
     mixture = evaluate(Scenario(model="llava-1.5-7b", method="asymvlm"), {})
@@ -52,6 +52,18 @@ def test_rows_at_the_edges_of_blocks(rows: int) -> None:
     flops = evaluate(LLAVA, {"text_tokens": text}, ("prefill_flops",))["prefill_flops"]
     n = 576 + text
     assert (flops == 12_952_010_752 * n + 524_288 * (n * (n + 1) // 2) + 262_668_288).all()
+
+
+@pytest.mark.parametrize("method", ["none", "fastv", "sparsevlm", "h2o", "asymvlm+snapkv"])
+def test_rows_do_not_depend_on_those_before(method: str) -> None:
+    # Operators that did not change keep their time from the row before.
+    scenario = Scenario(model="llava-1.5-7b", method=method)
+    text, output = np.repeat([1, 64, 65, 1000], 6), np.tile([1, 2, 2, 128, 1000, 1], 4)
+    order = np.random.default_rng(1).permutation(len(text))
+    one = evaluate(scenario, {"text_tokens": text, "output_tokens": output}, FIGURES)
+    other = evaluate(scenario, {"text_tokens": text[order], "output_tokens": output[order]}, FIGURES)
+    for name in FIGURES:
+        np.testing.assert_array_equal(one[name][order], other[name])
 
 
 def test_no_images_cost_no_vision() -> None:
