@@ -130,7 +130,7 @@ def evaluate_rows(
 
 @kernel
 def same_as_before(words: Array, last: Array) -> bool:
-    """Whether a row has the words of the row in its place before; ``last`` takes over those from the first that differs.
+    """Whether a row has the words of the one in its place before; ``last`` takes over those from where they differ.
 
     In a sweep most rows repeat: as outputs grow, prefill does not change.
     """
