@@ -82,13 +82,16 @@ def _fill(arrays: GpuArrays, device: Gpu, dtype: Dtype) -> None:
         _put(arrays, device, of, SECTION_OF[of], target)
     # Products side by side run on the numbers of single ones, and of the element-wise work between them.
     products = fitted_section(device, "gemm_bf16")
-    if products is not None and arrays.sources[codes.MEMORY_TIME] != codes.ROOFLINE:
+    needed = arrays.sources[[codes.GEMM_TIME, codes.MEMORY_TIME]]
+    if products is not None and (needed != codes.ROOFLINE).all():
         arrays.gemm[1:] = record(products.section, arrays.gemm.dtype)
-        _put(arrays, device, codes.GROUPED_TIME, "grouped_gemm", None)
+        # Experts were measured in 16 bits.
+        _put(arrays, device, codes.GROUPED_TIME, "grouped_gemm", None, dtype.weight_bits == 16)
+        groups = [codes.GROUPED_TIME, codes.TIME_CLASSES + codes.GROUPED_TIME]
         if arrays.sources[codes.GROUPED_TIME] == codes.ROOFLINE:
             arrays.sources[codes.GROUPED_TIME] = codes.TRANSFERRED
-            for at in (codes.GROUPED_TIME, codes.TIME_CLASSES + codes.GROUPED_TIME):
-                arrays.intervals[at] = transferred_interval("grouped_gemm")[0]
+            arrays.intervals[groups] = transferred_interval("grouped_gemm")[0]
+        arrays.intervals["time_scale"][groups] *= record(products.section, codes.INTERVAL)["time_scale"][0]
 
 
 def correlation(device: Gpu, dtype: Dtype) -> Array:
@@ -127,6 +130,8 @@ def _put(arrays: GpuArrays, device: Gpu, of: int, name: str, target: Array | Non
     own = record(found.section, codes.INTERVAL)[0]
     arrays.intervals[of] = borrowed if arrays.sources[of] == codes.TRANSFERRED else own
     arrays.intervals[codes.TIME_CLASSES + of] = borrowed
+    # What corrects the numbers corrects them on all rows that they stand for.
+    arrays.intervals["time_scale"][[of, codes.TIME_CLASSES + of]] = own["time_scale"]
 
 
 def latency(tables: list[tuple[float, OperatorTable]], output_tokens: int) -> Latency:
@@ -137,7 +142,9 @@ def latency(tables: list[tuple[float, OperatorTable]], output_tokens: int) -> La
             sum(share * table.times[f"{name}{end}"] for share, table in tables) / divisor
             for end in ("_p05", "", "_p95")
         )
-        source = min(int(table.sources[phase]) for _, table in tables for phase in phases)
+        # Of a phase without work, the source of the whole.
+        asked = phases if middle else range(len(layout.PHASES))
+        source = min(int(table.sources[phase]) for _, table in tables for phase in asked)
         known = source != codes.ROOFLINE
         return Seconds(
             p05=low if known else None, p50=middle, p95=high if known else None, source=codes.SOURCES[source]
@@ -146,7 +153,9 @@ def latency(tables: list[tuple[float, OperatorTable]], output_tokens: int) -> La
     before = (layout.VISION, layout.PROJECTOR, layout.SELECTION, layout.PREFILL)
     decode = (layout.DECODE, layout.DECODE_SELECTION)
     steps = output_tokens - 1
-    tpot = span("decode_s", decode, steps) if steps else Seconds(p05=None, p50=None, p95=None, source="roofline")
+    tpot = span("decode_s", decode, max(1, steps))
+    if not steps:
+        tpot = Seconds(p05=None, p50=None, p95=None, source=tpot.source)
     return Latency(
         vision_s=span("vision_s", before[:2]),
         selection_s=span("selection_s", before[2:3]),

@@ -122,6 +122,23 @@ def test_what_pruning_leaves_as_it_was_cancels_in_the_time_saved() -> None:
     assert pruned.savings_interval.e2e.p95 - pruned.savings_interval.e2e.p05 < wide / 3
 
 
+def test_a_phase_without_work_has_the_source_of_the_whole() -> None:
+    assert of().latency.selection_s.source == of().latency.e2e_s.source == "fitted"
+    assert of(gpu="mi300x").latency.selection_s.source == "roofline"
+    assert of(output_tokens=1).latency.tpot_s.source == "fitted"
+
+
+def test_tensor_parallelism_divides_rotation_and_activation_but_no_norm() -> None:
+    def seconds(tp_size: int) -> list[float]:
+        one = estimate(Scenario(model="llava-1.5-7b", text_tokens=8000, tp_size=tp_size), operators=True)
+        rows = [row for row in one.operators or () if row["kind"] == "elementwise" and row["phase"] == "prefill"]
+        return [row["seconds"] for row in rows if row["name"] == "elementwise"]
+
+    (whole,), (divided, repeated) = seconds(1), seconds(8)
+    assert repeated < whole
+    assert divided + repeated < 0.75 * whole
+
+
 def test_an_engine_adds_its_host_to_each_step() -> None:
     alone, served = of(), of(engine="vllm")
     more = (served.latency.tpot_s.p50 or 0) - (alone.latency.tpot_s.p50 or 0)

@@ -35,7 +35,8 @@ def context_attention_seconds(
     ----------
     sequences, queries, keys, heads, kv_heads, head_size : float
     met_keys : float
-        Keys that a query attends to on average: (keys + 1) / 2 under a causal mask, keys without one.
+        Keys that a query attends to on average: (keys + 1) / 2 under a causal mask, keys without one. The last
+        queries are taken to meet up to twice as many: all keys, but not more than two windows.
     kv_bytes : float
         Keys and values of all sequences, read once.
     size : int
@@ -57,7 +58,7 @@ def context_attention_seconds(
             shared = group if packed else 1.0
             tiles = math.ceil(queries * shared / rows)
             units = sequences * heads / shared
-            longest = float(math.ceil(blocks))
+            longest = float(math.ceil(min(blocks, (2.0 * met_keys - 1.0) / KEY_TILE)))
             met = longest
             if tiles > 1:
                 diagonal = 0.5 * min(blocks, rows / shared / KEY_TILE) + 0.5

@@ -163,13 +163,13 @@ def workspace(model: ModelArrays, schedule: ScheduleArrays, memo_entries: int = 
     tower = max(1, len(schedule.tower_starts) - 1)
     segments = len(schedule.lm_starts) - 1
     kinds = len(model.lm_kinds)
-    # A layer kind writes at most ten dense rows and one attention row, a decode segment one more.
+    # A layer kind writes at most eleven dense rows and one attention row, a decode segment one more.
     most = (
         16
         + len(model.linears)
-        + 12 * tower * max(1, len(model.tower_kinds))
-        + 13 * segments * kinds
-        + 12 * kinds
+        + 13 * tower * max(1, len(model.tower_kinds))
+        + 14 * segments * kinds
+        + 13 * kinds
         + len(schedule.operations) * segments * kinds
     )
     symbols = np.zeros(len(layout.SYMBOLS) + len(schedule.literals), np.int64)

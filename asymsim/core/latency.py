@@ -109,10 +109,10 @@ def roofline_seconds(row: Record, gpu: GpuArrays, tp_size: int, quantised: bool)
         passes = 2.0 if quantised else 1.0
         return passes * (tp_size - 1) / tp_size * row["write_bytes"] / gpu.link_bytes_per_s
     memory_s = moved_bytes(row, tp_size) / gpu.bandwidth_bytes_per_s
-    if kind == ELEMENTWISE:
-        return max(memory_s, row["elementwise_flops"] / gpu.vector_flops_per_s)
-    peak = gpu.flops_per_s if row["weight_bytes"] > 0 else gpu.activation_flops_per_s
     share = 1.0 if row["split"] == REPLICATED else 1.0 / tp_size
+    if kind == ELEMENTWISE:
+        return max(memory_s, row["elementwise_flops"] * share / gpu.vector_flops_per_s)
+    peak = gpu.flops_per_s if row["weight_bytes"] > 0 else gpu.activation_flops_per_s
     if kind == GEMM and quantised:
         m, n, k = gemm_shape(row, tp_size)
         flops = gemm_flops(m, n, k, float(row["groups"]), gpu.sm_count) * count
@@ -143,7 +143,7 @@ def time_class(row: Record) -> int:
     if kind == ALL_REDUCE:
         return ALL_REDUCE_TIME
     if kind == GEMM:
-        return GEMM_TIME if row["groups"] == 1 else GROUPED_TIME
+        return GEMM_TIME if row["groups"] == 1 and row["weight_bytes"] > 0 else GROUPED_TIME
     if kind == UNFUSED_ATTENTION:
         return GROUPED_TIME
     if row["phase"] == VISION or row["phase"] == PROJECTOR:
@@ -173,7 +173,7 @@ def attention_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int) -> tup
         heads, kv_heads = float(math.ceil(heads / tp_size)), float(math.ceil(kv_heads / tp_size))
     # Integer division first: a mean of whole numbers must come out whole, or a tile too many is counted.
     pairs = row["flops"] // (4 * row["k"] * row["count"])
-    met_keys = pairs / (float(row["groups"]) * row["m"])
+    met_keys = min(keys, pairs / (float(row["groups"]) * row["m"]))
     read = row["kv_read_bytes"] / float(row["count"]) * kv_heads / row["kv_heads"]
     if read == 0.0:
         # Outside the cache, as where a method attends on its own.
@@ -191,7 +191,9 @@ def attention_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int) -> tup
         seconds = context_attention_seconds(
             sequences, queries, keys, met_keys, heads, kv_heads, float(size), read, index, machine, prefill
         )
-        return seconds, prefill["fitted_size"][index] > 0.0 and size == CAUSAL_SIZES[index]
+        # Windows and chunks, in which a query meets less than half of the keys, were not measured.
+        known = prefill["fitted_size"][index] > 0.0 and size == CAUSAL_SIZES[index] and 2.0 * met_keys >= keys
+        return seconds, known
     index = size_index(size, ENCODER_SIZES)
     encoder = gpu.encoder[0]
     # Windows are sequences of their own.
@@ -268,8 +270,10 @@ def row_time(row: Record, gpu: GpuArrays, tp_size: int, memo: Array) -> tuple[fl
         source = min(source, TRANSFERRED)
     quantiles = gpu.intervals[of] if known else gpu.intervals[TIME_CLASSES + of]
     each_s *= quantiles["time_scale"]
+    # Bands are of one kernel's time, of which an element-wise row has several.
+    kernel_s = each_s / row["groups"] if of == MEMORY_TIME else each_s
     edges, band = quantiles["band_edges_s"], 0
-    while band < BANDS - 1 and each_s >= edges[band + 1]:
+    while band < BANDS - 1 and kernel_s >= edges[band + 1]:
         band += 1
     floor_s = roofline_seconds(row, gpu, tp_size, False)
     seconds = max(each_s * count, floor_s)

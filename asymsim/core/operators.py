@@ -142,7 +142,7 @@ def put_projector(
         at = put_linear(rows, at, PROJECT, PROJECTOR, index, 1, 1, passing, linear[2], linear[1], REPLICATED, precision)
     if model.resampler_heads > 0 and tokens * keys > 0:
         heads, size, bits = model.resampler_heads, model.resampler_head_size, precision.activation_bits
-        put(rows, at, RESAMPLE, ATTENTION, PROJECTOR, 0, 1, 1, tokens // max(1, sequences), keys, size)
+        put(rows, at, RESAMPLE, ATTENTION, PROJECTOR, 0, 1, 1, -(-tokens // max(1, sequences)), keys, size)
         row = rows[at]
         row["groups"] = sequences * heads
         row["heads"] = heads

@@ -242,14 +242,44 @@ def put_dense(
     rotated = query_width + kv_width // 2 if phase in (PREFILL, DECODE) else 0
     norms = kind["norms"]
     # Norms read and write the stream; each of the two residual additions reads and writes it again.
-    read = tokens * ((norms + 2) * hidden + rotated) + mlp_tokens * ups * width
-    write = tokens * ((norms + 2) * hidden + rotated) + mlp_tokens * width
-    flops = tokens * ((NORM_FLOPS * norms + 2) * hidden + ROPE_FLOPS * rotated) + mlp_tokens * width * ACTIVATION_FLOPS
+    stream = tokens * (norms + 2) * hidden
+    stream_flops = tokens * (NORM_FLOPS * norms + 2) * hidden
+    # Rotation and activation follow heads and columns, which tensor parallelism divides.
+    read, write = tokens * rotated + mlp_tokens * ups * width, tokens * rotated + mlp_tokens * width
+    flops = tokens * ROPE_FLOPS * rotated + mlp_tokens * width * ACTIVATION_FLOPS
     bits = precision.activation_bits
     # Engines fuse a residual addition into the norm after it.
-    kernels = norms + 1 + (1 if rotated > 0 else 0)
+    divided = 1 + (1 if rotated > 0 else 0)
+    if precision.tp_size > 1:
+        before = at
+        at = put_elementwise(
+            rows,
+            at,
+            ELEMENTWISE_LAYER,
+            phase,
+            layer,
+            layers,
+            count,
+            read * bits // 8,
+            write * bits // 8,
+            flops,
+            divided,
+        )
+        if at > before:
+            rows[before]["split"] = BY_HEADS
+        read, write, flops, divided = 0, 0, 0, 0
     at = put_elementwise(
-        rows, at, ELEMENTWISE_LAYER, phase, layer, layers, count, read * bits // 8, write * bits // 8, flops, kernels
+        rows,
+        at,
+        ELEMENTWISE_LAYER,
+        phase,
+        layer,
+        layers,
+        count,
+        (stream + read) * bits // 8,
+        (stream + write) * bits // 8,
+        stream_flops + flops,
+        max(1, norms + divided),
     )
     if precision.tp_size > 1 and tokens > 0 and count > 0:
         put(rows, at, REDUCE, ALL_REDUCE, phase, layer, layers, 2 * count, tokens, hidden, 0)

@@ -153,6 +153,39 @@ def test_large_work_goes_at_the_rate_of_the_hardware(name: str) -> None:
     assert weight <= product(1, 28_672, 8192, rates) < 2 * weight
 
 
+def test_a_window_ends_a_tile_long_before_the_prompt_does() -> None:
+    rates = arrays("h100_sxm")
+
+    def seconds(met: float) -> float:
+        given = 1.0, 32_768.0, 32_768.0, met, 1.0, 1.0, 128.0, 4.0 * 32_768 * 128
+        return float(context_attention_seconds(*given, 1, machine(rates), rates.context[0]))
+
+    # A window of 1024 keys is a thirty-second of the prompt; the longest tile must not be as long as without it.
+    assert seconds(1008.0) < seconds(16_384.5) / 4
+    assert seconds(16_384.5) < seconds(32_768.0)
+
+
+def test_products_of_activations_need_numbers_of_their_own() -> None:
+    own = dataclasses.replace(gpu("h100_sxm"), name="mine", architecture="of_no_relative", efficiency={})
+    for sections in (("gemm_bf16",), ("gemm_bf16", "memory_bound"), ("gemm_fp8", "memory_bound")):
+        efficiency = {name: gpu("h100_sxm").efficiency[name] for name in sections}
+        for number_format in ("bf16", "fp8"):
+            rates = gpu_arrays(dataclasses.replace(own, efficiency=efficiency), dtype(number_format))
+            grouped = rates.sources[codes.GROUPED_TIME] != codes.ROOFLINE
+            assert grouped == bool(rates.gemm["launch_s"].all() and rates.memory["launch_s"].all())
+    assert codes.SOURCES[arrays("h100_sxm", "fp8").sources[codes.GROUPED_TIME]] == "transferred"
+    assert codes.SOURCES[arrays("h100_sxm").sources[codes.GROUPED_TIME]] == "fitted"
+
+
+def test_what_corrects_a_section_corrects_borrowed_rows_too() -> None:
+    device = gpu("h100_sxm")
+    efficiency = {**device.efficiency, "gemm_bf16": {**device.efficiency["gemm_bf16"], "time_scale": 1.5}}
+    rates = gpu_arrays(dataclasses.replace(device, efficiency=efficiency), dtype("bf16"))
+    for of in (codes.GEMM_TIME, codes.GROUPED_TIME):
+        assert rates.intervals["time_scale"][[of, codes.TIME_CLASSES + of]].tolist() == [1.5, 1.5]
+    assert rates.intervals["time_scale"][codes.CONTEXT_TIME] == 1.0
+
+
 def test_waves_are_broken_or_whole() -> None:
     assert waves(15.0, 10.0, 0.0) == 1.5
     assert waves(15.0, 10.0, 1.0) == 2.0
