@@ -36,6 +36,7 @@ STUDIES := $(sort $(wildcard studies/0[4-9]_*.py studies/[1-9][0-9]_*.py))
 
 studies: .venv/base
 	set -e; for study in $(STUDIES); do $(BIN)/python $$study; done
+	$(BIN)/python studies/write_findings.py
 
 study-%: .venv/base
 	$(BIN)/python studies/*_$*.py

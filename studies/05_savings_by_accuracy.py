@@ -4,7 +4,7 @@
 
 Each published accuracy of a method at a budget of visual tokens stands beside what asymsim says that the method saves
 at this budget on this model. Where the source gives no token count, the model's typical image is taken. A table of
-your own (columns as `asymsim list accuracy --format csv` has them) is drawn with the published points.
+your own (its columns stand in docs/studies.md) is drawn with the published points.
 """
 
 from __future__ import annotations

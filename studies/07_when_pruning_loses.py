@@ -62,16 +62,16 @@ def _paid(row: Row) -> Row:
 def findings(rows: list[Row]) -> list[str]:
     """Where pruning pays least, how far batches move it, and who pays most."""
     said = []
-    for model, gpu, batch in dict.fromkeys((row["model"], row["gpu"], row["batch_size"]) for row in rows):
-        here = [row for row in rows if (row["model"], row["gpu"], row["batch_size"]) == (model, gpu, batch)]
+    for model, batch in dict.fromkeys((row["model"], row["batch_size"]) for row in rows):
+        here = [row for row in rows if (row["model"], row["batch_size"]) == (model, batch)]
         known = [row for row in here if row["kept_share"] is not None]
-        never = [row["method"] for row in here if "never" in row["note"]]
+        never = [f"{row['method']} on {row['gpu']}" for row in here if "never" in row["note"]]
         if known:
             least, most = (pick(known, key=lambda row: row["kept_share"]) for pick in (min, max))
             text = (
-                f"{model}, {gpu}, batch {batch}: pruning saves TTFT up to a kept share of "
-                f"{percent(least['kept_share'])} ({least['method']}) to "
-                f"{percent(most['kept_share'])} ({most['method']})"
+                f"{model}, batch {batch}: pruning saves TTFT up to a kept share of "
+                f"{percent(least['kept_share'])} ({least['method']} on {least['gpu']}) to "
+                f"{percent(most['kept_share'])} ({most['method']} on {most['gpu']})"
             )
             said.append(text + (f"; never: {', '.join(never)}" if never else ""))
     for model in dict.fromkeys(row["model"] for row in rows):
@@ -79,8 +79,8 @@ def findings(rows: list[Row]) -> list[str]:
         dear = max(priced, key=lambda row: row["paid_share_of_dense_ttft"])
         said.append(
             f"{model}: most paid for choosing half of the tokens is {percent(dear['paid_share_of_dense_ttft'])} of the "
-            f"unpruned TTFT ({dear['method']}, {dear['gpu']}, batch {dear['batch_size']}), where "
-            f"{percent(dear['ttft_saved_at_half'])} of TTFT is saved"
+            f"unpruned TTFT ({dear['method']}, {dear['gpu']}, batch {dear['batch_size']}); "
+            f"TTFT changes by {-100 * dear['ttft_saved_at_half']:+.1f} %"
         )
     return said
 

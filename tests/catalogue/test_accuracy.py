@@ -9,6 +9,7 @@ import pytest
 
 from asymsim.catalogue.accuracy import Accuracy, published_accuracy, read_accuracy, read_paper
 from asymsim.catalogue.load import model, model_names
+from asymsim.cli import run
 from asymsim.errors import InputError
 from asymsim.methods.base import methods
 
@@ -117,6 +118,21 @@ def test_bad_own_table_is_refused_in_one_line(tmp_path: Path, lines: tuple[str, 
     with pytest.raises(InputError, match=said) as refusal:
         own(tmp_path, *lines)
     assert "\n" not in str(refusal.value)
+
+
+def test_own_table_is_listed_after_the_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(f"{HEADER}\n{ROW}\n")
+    assert run(["list", "accuracy", "--table", str(path), "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(published_accuracy()) + 1
+    assert "our run" in lines[-1]
+    path.write_text(f"{HEADER}\n{ROW.replace('0.5', '2')}\n")
+    assert run(["list", "accuracy", "--table", str(path)]) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert said.err.count("\n") == 1
+    assert "row 2: budget" in said.err
 
 
 def test_missing_file_and_binary_file_are_refused(tmp_path: Path) -> None:
