@@ -20,6 +20,7 @@ from output import Row, legend, look, panels, percent, plain, run
 
 from asymsim.budget import variant
 from asymsim.comparison import BUDGETS, savings_curves
+from asymsim.errors import InputError
 from asymsim.estimation import estimate
 from asymsim.methods.base import methods as registry
 from asymsim.report import Estimate
@@ -79,6 +80,8 @@ def rows(
 def requests_per_s(scenario: Scenario, result: Estimate) -> float:
     """Of one batch after the other, each the largest that fits."""
     batch = result.memory.max_batch_size
+    if batch == 0:
+        raise InputError("gpu", scenario.gpu, f"does not hold one request of {scenario.model}")
     seconds = estimate(dataclasses.replace(scenario, batch_size=batch)).latency.e2e_s.p50
     assert seconds
     return batch / seconds
@@ -100,8 +103,8 @@ def findings(rows: list[Row]) -> list[str]:
         said.append(f"of these, all visual tokens enter the language model under, and the last layer sees: {shares}")
     tpot, rate = max(at, key=lambda row: row["tpot_saved"]), max(at, key=lambda row: row["throughput_gained"])
     said.append(
-        f"TPOT of one request falls by {percent(tpot['tpot_saved'])} at most ({tpot['method']}); throughput at the "
-        f"largest batch rises by up to {percent(rate['throughput_gained'])} ({rate['method']})"
+        f"there, TPOT of one request falls by {percent(tpot['tpot_saved'])} at most ({tpot['method']}); throughput at "
+        f"the largest batch rises by up to {percent(rate['throughput_gained'])} ({rate['method']})"
     )
     slower = sorted({row["method"] for row in rows if row["ttft_saved"] < 0 and row["budget"] <= 0.5})
     said.append(f"slower to the first token than unpruned at some budget up to 50 %: {', '.join(slower) or 'none'}")
@@ -138,6 +141,8 @@ def draw(rows: list[Row]) -> Figure:
             if below:
                 panel.text(0.03, 0.06, f"below: {', '.join(below)}", transform=panel.transAxes, fontsize=7)
             plain(panel, y=ylabel if column == 0 else "", x=label if line == len(SAVED) - 1 else "")
+    if len(columns) > 1:
+        axes[0][1].text(97, 74, "these prune\ninside the LM", ha="right", va="center", fontsize=7)
     for line, (quantity, _) in enumerate(SAVED):
         values = [100 * row[quantity] for row in rows]
         low, high = max(LOWEST_PERCENT, min(values)), max(values)
