@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench studies clean
 
 # The demo needs the base package alone; a stamp a set of extras keeps later runs quick.
 .venv/base: pyproject.toml
@@ -30,6 +30,16 @@ lint: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m pytest tests/bench --benchmark-only -q -s
+
+# From 04 on: those before need the development extras and say themselves how they are run.
+STUDIES := $(sort $(wildcard studies/0[4-9]_*.py studies/[1-9][0-9]_*.py))
+
+studies: .venv/base
+	set -e; for study in $(STUDIES); do $(BIN)/python $$study; done
+	$(BIN)/python studies/write_findings.py
+
+study-%: .venv/base
+	$(BIN)/python studies/*_$*.py
 
 clean:
 	rm -rf .venv out

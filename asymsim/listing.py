@@ -87,6 +87,35 @@ def convention_rows() -> list[dict[str, Any]]:
     return [{"convention": name, "source": each.source} for name, each in CONVENTIONS.items()]
 
 
+def accuracy_rows(own: str | None = None) -> list[dict[str, Any]]:
+    """Printed accuracy of pruned models, then that of the user's own CSV."""
+    from asymsim.catalogue.accuracy import published_accuracy, read_accuracy
+
+    entries = published_accuracy() + (read_accuracy(own) if own is not None else [])
+    return [dataclasses.asdict(entry) | {"share_kept": entry.share_kept} for entry in entries]
+
+
+def accuracy_table(rows: Rows) -> Table:
+    """Accuracy with budgets and shares in per cent."""
+    columns = [("method", "left"), ("model", "left"), ("benchmark", "left"), ("budget %", "right"), ("of", "left")]
+    columns += [("accuracy", "right"), ("unpruned", "right"), ("kept %", "right"), ("source", "left")]
+    lines = [
+        [
+            f"{row['method']} ({row['variant']})" if row["variant"] else row["method"],
+            row["model"],
+            row["benchmark"],
+            f"{100 * row['budget']:.3g}",
+            row["meaning"],
+            f"{row['accuracy']:g}",
+            plain(row["dense"]),
+            DASH if row["share_kept"] is None else f"{100 * row['share_kept']:.1f}",
+            row["source"],
+        ]
+        for row in rows
+    ]
+    return table(columns, lines)
+
+
 def gpu_table(rows: Rows) -> Table:
     """GPUs with units that people compare them by."""
     columns = [("gpu", "left"), ("fp16", "right"), ("bf16", "right"), ("fp8 TFLOP/s", "right"), ("GB/s", "right")]

@@ -232,6 +232,8 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert methods["fastv"]["family"] == "vision"
     assert "layer=2" in methods["fastv"]["settings"]
     assert "2403.06764" in methods["fastv"]["source"]
+    accuracy = json.loads(output(capsys, "list", "accuracy", "--format", "json"))
+    assert all(row["source"] and (row["dense"] is None) == (row["share_kept"] is None) for row in accuracy)
     conventions = json.loads(output(capsys, "list", "conventions", "--format", "json"))
     assert {"exact", "torch", "fastv"} <= {row["convention"] for row in conventions}
     for what, text in (("models", "7.06 B"), ("gpus", "79.65 GiB"), ("methods", "fastv"), ("conventions", "exact")):

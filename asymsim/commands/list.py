@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+from typing import Annotated
 
+from cyclopts import App, Parameter
+
+from asymsim import flags
 from asymsim.commands.shared import FormatFlag, OutFlag
 from asymsim.terminal import emit
 
-listing = App(name="list", help="List the models, GPUs, methods and counting conventions.")
+listing = App(name="list", help="List the models, GPUs, methods, counting conventions and published accuracy.")
 
 
 @listing.command
@@ -46,3 +49,19 @@ def conventions(*, format: FormatFlag = None, out: OutFlag = None) -> None:
 
     rows = convention_rows()
     emit(rows, rows, lambda: [records_table(rows)], format, out)
+
+
+@listing.command
+def accuracy(
+    *,
+    table: Annotated[
+        str | None, Parameter(group=flags.OUTPUT, help="CSV of your own measurements, listed after the published.")
+    ] = None,
+    format: FormatFlag = None,
+    out: OutFlag = None,
+) -> None:
+    """List the accuracy that papers printed for pruned models, and your own."""
+    from asymsim.listing import accuracy_rows, accuracy_table
+
+    rows = accuracy_rows(table)
+    emit(rows, rows, lambda: [accuracy_table(rows)], format, out)
