@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from asymsim.core.efficiency import unfitted
-from asymsim.core.latency import gemm_flops
 from asymsim.core.layout import (
     ALL_REDUCE,
     ATTENTION,
@@ -22,6 +21,7 @@ from asymsim.core.layout import (
     UNFUSED_ATTENTION,
     GpuArrays,
 )
+from asymsim.core.roofline import gemm_flops
 from asymsim.operators import operator_times
 
 GPU = unfitted(flops_per_s=1e12, vector_flops_per_s=1e10, bandwidth_bytes_per_s=1e9, link_bytes_per_s=1e8, sm_count=10)
