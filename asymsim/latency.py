@@ -145,7 +145,7 @@ def latency(tables: list[tuple[float, OperatorTable]], output_tokens: int) -> La
         # Of a phase without work, the source of the whole.
         asked = phases if middle else range(len(layout.PHASES))
         source = min(int(table.sources[phase]) for _, table in tables for phase in asked)
-        known = source != codes.ROOFLINE
+        known = source != codes.ROOFLINE or not middle
         return Seconds(
             p05=low if known else None, p50=middle, p95=high if known else None, source=codes.SOURCES[source]
         )
