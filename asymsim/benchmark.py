@@ -152,8 +152,9 @@ def host_of(
     between = (run.running - 1) / run.output_tokens
 
     def step(of_decode: float | None, of_prefill: float | None, otherwise: float) -> float:
-        known = of_decode is not None and of_prefill is not None
-        return of_decode + between * of_prefill if known else otherwise  # type: ignore[operator]
+        if of_decode is None or of_prefill is None:
+            return otherwise
+        return of_decode + between * of_prefill
 
     middle = step(decode.p50, prefill.p50, 0.0)
     # A roofline has no interval, but nothing is faster: all beyond it may be the host's, or none.

@@ -106,8 +106,8 @@ def read_axes(content: object) -> tuple[Axis, ...]:
         elif isinstance(value, Mapping):
             if len(fields) > 1:
                 raise InputError(where, value, "give a list with one value a field for each step")
-            axis = Axis(fields, (Listed(_range(fields[0], value, where)),), 0)
-            axis = dataclasses.replace(axis, size=len(axis.values[0].values))  # type: ignore[union-attr]
+            listed = Listed(_range(fields[0], value, where))
+            axis = Axis(fields, (listed,), len(listed.values))
         else:
             axis = _listed(fields, value, where)
         axes.append(axis)

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +21,7 @@ from asymsim.sweep.rows import arrow
 from asymsim.sweep.store import Store
 from asymsim.sweep.study import Study, parse_study
 
-Parts = Iterator[tuple[int, bytes, Work]]
+Parts = Generator[tuple[int, bytes, Work], None, None]
 # More than this only with the user's consent: months of work.
 UNASKED_ROWS = 10**12
 # Settings tried before the start, so that a bad combination shows at once.
@@ -90,7 +90,7 @@ def sweep(
             if progress is not None:
                 progress(work.rows, todo)
     finally:
-        source.close()  # type: ignore[attr-defined]
+        source.close()
     result = None
     if study.format == "reduce":
         if store.result_path.exists():
