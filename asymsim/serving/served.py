@@ -1,0 +1,85 @@
+"""What became of each request, and of the fleet over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from asymsim.core.layout import Array
+from asymsim.serving.requests import Requests
+
+# How a request ended. Those too long for the model, or too large for the cache, are refused as a server would.
+STATUS = ("done", "too_long", "too_large", "unfinished")
+DONE, TOO_LONG, TOO_LARGE, UNFINISHED = range(len(STATUS))
+
+# What happens to a request, and to a replica: a step event lasts ``ticks`` for ``value`` steps and has no request.
+EVENTS = ("arrive", "reject", "encode", "schedule", "first_token", "preempt", "transfer", "finish", "step")
+EVENT = np.dtype(
+    [(name, np.int64) for name in ("ticks", "kind", "request", "replica", "value", "duration_ticks")], align=True
+)
+
+# The fleet at one moment: requests waiting and running, bytes of cache in use, replicas at work.
+SAMPLE = np.dtype([(name, np.int64) for name in ("ticks", "waiting", "running", "kv_bytes", "busy")], align=True)
+
+# Gaps between tokens are counted in bins of 0.5 %, from a microsecond to beyond an hour.
+GAP_FIRST_S, GAP_RATIO, GAP_BINS = 1e-6, 1.005, 4500
+
+
+@dataclass(frozen=True)
+class Served:
+    """A simulation's outcome; columns of shape (requests,) unless said otherwise.
+
+    Times are exact multiples of ``core.machine.TICK_S``; nan where a request never got so far.
+
+    Attributes
+    ----------
+    requests : Requests
+    status : numpy.ndarray of int8
+        Index of ``STATUS``.
+    visual_tokens : numpy.ndarray of int64
+        Visual tokens before pruning.
+    prompt_tokens : numpy.ndarray of int64
+        Tokens that enter the language model: text, and visual tokens that the encoder's end kept.
+    replica : numpy.ndarray of int32
+        Which replica made the first token; -1 for none.
+    preemptions : numpy.ndarray of int32
+    sent_s : numpy.ndarray of float64
+        Arrival; later than asked for where concurrency is limited.
+    queue_s, ttft_s, e2e_s : numpy.ndarray of float64
+        From ``sent_s`` to the first step that works on it, to its first token, to its last.
+    gaps : numpy.ndarray of int64, shape (GAP_BINS,)
+        Times between two tokens of a request, counted by size: bin i begins at ``GAP_FIRST_S * GAP_RATIO**i``.
+    samples : numpy.ndarray of ``SAMPLE``
+        The fleet over time, thinned evenly where the run is long.
+    log : numpy.ndarray of ``EVENT``
+        The first events, as many as were asked for.
+    busy_s : numpy.ndarray of float64, shape (replicas,)
+        Time that each replica was at work.
+    steps : int
+        Steps of all replicas.
+    end_s : float
+        When the last request was done.
+    kv_capacity_bytes : int
+        Cache of the whole fleet.
+    gpus : int
+    """
+
+    requests: Requests
+    status: Array
+    visual_tokens: Array
+    prompt_tokens: Array
+    replica: Array
+    preemptions: Array
+    sent_s: Array
+    queue_s: Array
+    ttft_s: Array
+    e2e_s: Array
+    gaps: Array
+    samples: Array
+    log: Array
+    busy_s: Array
+    steps: int
+    end_s: float
+    kv_capacity_bytes: int
+    gpus: int

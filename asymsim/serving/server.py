@@ -1,0 +1,112 @@
+"""How a fleet serves: the limits of one engine, and how many of them stand behind which router."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Server:
+    """Limits of one replica's engine, by vLLM's names and with its defaults.
+
+    Attributes
+    ----------
+    max_num_seqs : int
+        Requests that run at once (vLLM, SchedulerConfig.max_num_seqs; 256 where a GPU has under 70 GiB).
+    max_num_batched_tokens : int
+        Tokens of one step, decoding and prefill together (SchedulerConfig; 8192 on an H100 server).
+    chunked_prefill : bool
+        Whether a prompt may be spread over steps. Prompts of methods that prune inside the language model never are:
+        what a layer drops depends on the whole prompt.
+    gpu_memory_utilization : float
+        Share of the device that weights, activations and cache may take (CacheConfig, default 0.9).
+    max_model_len : int, optional
+        Longest prompt and output together; the model's own by default.
+    encoder_budget_tokens : int, optional
+        Visual tokens that one step may encode; ``max_num_batched_tokens`` by default, as in vLLM.
+    encoder_cache_tokens : int, optional
+        Visual tokens that wait for their prefill or for a request with the same image; as the budget by default.
+    prefix_share : float
+        Share of each prompt that the prefix cache already holds, in [0, 1): its prefill is saved, its memory is not.
+    kv_cache_bytes : int, optional
+        Cache of one replica, all its GPUs together, instead of what memory leaves.
+    """
+
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    chunked_prefill: bool = True
+    gpu_memory_utilization: float = 0.9
+    max_model_len: int | None = None
+    encoder_budget_tokens: int | None = None
+    encoder_cache_tokens: int | None = None
+    prefix_share: float = 0.0
+    kv_cache_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for field, highest in (("max_num_seqs", 10**5), ("max_num_batched_tokens", 10**7)):
+            _whole(field, getattr(self, field), 1, highest)
+        for field in ("max_model_len", "encoder_budget_tokens", "encoder_cache_tokens", "kv_cache_bytes"):
+            if getattr(self, field) is not None:
+                _whole(field, getattr(self, field), 1, 2**60)
+        if not 0.0 < self.gpu_memory_utilization <= 1.0:
+            raise InputError("gpu_memory_utilization", self.gpu_memory_utilization, "give a share above 0, up to 1")
+        if not 0.0 <= self.prefix_share < 1.0:
+            raise InputError("prefix_share", self.prefix_share, "give a share from 0 to below 1")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Fleet:
+    """Replicas behind a router; each takes ``tp_size`` GPUs.
+
+    Attributes
+    ----------
+    replicas : int
+        Engines that do all of a request's work; 0 where pools share it.
+    encoder_replicas, prefill_replicas, decode_replicas : int
+        Pools of a disaggregated fleet. Without an encoder pool the prefill pool encodes.
+    router : {"round_robin", "least_loaded"}
+        Least loaded: the fewest requests waiting and running, the first of equals.
+    transfer_bytes_per_s, transfer_latency_s : float
+        Between pools, for embeddings and caches; 50 GB/s is a 400 Gb/s link (NVIDIA ConnectX-7 datasheet).
+    concurrency : int
+        Requests in flight at most, as with ``--max-concurrency`` of ``vllm bench serve``; the others are not yet
+        sent, and arrive when one is done. 0: no limit.
+    """
+
+    replicas: int = 1
+    encoder_replicas: int = 0
+    prefill_replicas: int = 0
+    decode_replicas: int = 0
+    router: Literal["round_robin", "least_loaded"] = "least_loaded"
+    transfer_bytes_per_s: float = 50e9
+    transfer_latency_s: float = 0.0
+    concurrency: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("replicas", "encoder_replicas", "prefill_replicas", "decode_replicas"):
+            _whole(field, getattr(self, field), 0, 10**5)
+        _whole("concurrency", self.concurrency, 0, 10**9)
+        pools = self.prefill_replicas, self.decode_replicas
+        if self.replicas and (any(pools) or self.encoder_replicas):
+            raise InputError("replicas", self.replicas, "give 0 where the fleet has pools of its own for each phase")
+        if not self.replicas and not all(pools):
+            raise InputError("prefill_replicas, decode_replicas", pools, "give both, or whole replicas instead")
+        if not 0.0 < self.transfer_bytes_per_s:
+            raise InputError("transfer_bytes_per_s", self.transfer_bytes_per_s, "give bytes a second above 0")
+        if not 0.0 <= self.transfer_latency_s < 3600.0:
+            raise InputError("transfer_latency_s", self.transfer_latency_s, "give seconds from 0")
+
+    @property
+    def engines(self) -> int:
+        """All replicas of all pools."""
+        return self.replicas + self.encoder_replicas + self.prefill_replicas + self.decode_replicas
+
+
+def _whole(field: str, value: int, lowest: int, highest: int) -> None:
+    if not lowest <= value <= highest:
+        raise InputError(field, value, f"give a whole number from {lowest} to {highest}")
