@@ -24,7 +24,7 @@ def _cache_folder() -> str:
     the state of every file of this package is part of the folder's name.
     """
     stamp = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
         state = source.stat()
         stamp.update(f"{source}:{state.st_size}:{state.st_mtime_ns};".encode())
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+
+from asymsim.catalogue.model import VlmModel
+from asymsim.core.estimate import MANY, workspace
+from asymsim.core.latency import MEMO
+from asymsim.core.layout import Array, Load
+from asymsim.core.machine import TICK_S, TICKS_PER_S
+from asymsim.core.serving import layout
+from asymsim.core.serving.fleet import serve
+from asymsim.core.serving.layout import Limits, Pace, State
+from asymsim.errors import InputError
+from asymsim.estimation import Setting, setting
+from asymsim.memory import WORKSPACE_BYTES, kv_share, weights_bytes
 from asymsim.scenario import Scenario
+from asymsim.serving.prepare import Kinds, evaluated, kinds_of
 from asymsim.serving.requests import Requests
-from asymsim.serving.served import Served
+from asymsim.serving.served import EVENT, GAP_BINS, SAMPLE, UNFINISHED, Served
 from asymsim.serving.server import Fleet, Server
+
+# Events between two looks at progress.
+SLICE = 200_000
+SAMPLES = 4096
+# Arrivals beyond are refused: ticks would leave 64 bits.
+LONGEST_S = 10**6
+# Step times by tokens are kept up to this many, and worked out anew beyond.
+LARGEST_TABLE = 1 << 16
+ROLES = ("replicas", "encoder_replicas", "prefill_replicas", "decode_replicas")
+Progress = Callable[[int, int], None]
 
 
 def simulate(
@@ -15,8 +41,11 @@ def simulate(
     fleet: Fleet | None = None,
     *,
     events: int = 0,
+    progress: Progress | None = None,
 ) -> Served:
     """Serve ``requests`` by a fleet of the scenario's model, GPU, parallelism, formats, engine and schedule.
+
+    A request alone has the scenario's TTFT and TPOT of `asymsim.estimate`, to the bit.
 
     Parameters
     ----------
@@ -29,5 +58,170 @@ def simulate(
         One replica by default.
     events : int
         How many of the first events to keep in the log.
+    progress : callable, optional
+        Called now and then with the number of requests that were sent, and of all.
+
+    Returns
+    -------
+    Served
+
+    Raises
+    ------
+    AsymsimError
+        If a name is unknown, a value out of range, or the weights leave no room for a cache.
     """
-    raise NotImplementedError
+    server, fleet = server or Server(), fleet or Fleet()
+    bound = setting(scenario)
+    kinds = kinds_of(bound, requests, server.chunked_prefill)
+    limits = limits_of(bound, kinds, server, fleet)
+    state = _state(requests, kinds, fleet, server, events)
+    pace = pace_of(bound, kinds, server)
+    while serve(state, pace, limits, SLICE):
+        if progress is not None:
+            progress(int(state.fleet[0]["arrived"]), len(requests))
+    return _served(requests, kinds, state, limits, scenario.tp_size, fleet)
+
+
+def kv_capacity_bytes(bound: Setting, server: Server, activation_bytes: int) -> int:
+    """Cache of a replica: what weights, activations and workspace leave of all its GPUs' memory.
+
+    Raises
+    ------
+    InputError
+        If they leave nothing.
+    """
+    if server.kv_cache_bytes is not None:
+        return server.kv_cache_bytes
+    usable = server.gpu_memory_utilization * bound.gpu.capacity_bytes - WORKSPACE_BYTES - activation_bytes
+    left = (usable - weights_bytes(bound.model, bound.precision)) / kv_share(bound.model, bound.precision.tp_size)
+    if left < 1:
+        raise InputError(
+            "gpu", bound.gpu.name, f"{bound.model.name} leaves no memory for a cache: give more tp_size or a larger GPU"
+        )
+    return int(left)
+
+
+def limits_of(bound: Setting, kinds: Kinds, server: Server, fleet: Fleet) -> Limits:
+    """The limits of each replica, and of the router."""
+    text = Load(0, 0, 0, 0, 0, 0, 0, server.max_num_batched_tokens, 1, 1)
+    counts = evaluated(bound, bound.dense, np.array([text], np.int64))[0]
+    activation_bytes = max(kinds.activation_bytes, int(counts["activation_bytes"][0]))
+    budget = server.encoder_budget_tokens or server.max_num_batched_tokens
+    return Limits(
+        max_seqs=server.max_num_seqs,
+        max_tokens=server.max_num_batched_tokens,
+        encoder_budget=budget,
+        encoder_cache=server.encoder_cache_tokens or budget,
+        kv_capacity=kv_capacity_bytes(bound, server, activation_bytes),
+        context=server.max_model_len or context_tokens(bound.model),
+        prefix_share=server.prefix_share,
+        router=("round_robin", "least_loaded").index(fleet.router),
+        concurrency=fleet.concurrency,
+        transfer_ticks_per_byte=TICKS_PER_S / fleet.transfer_bytes_per_s,
+        transfer_ticks=round(fleet.transfer_latency_s * TICKS_PER_S),
+    )
+
+
+def context_tokens(model: VlmModel) -> int:
+    """The longest sequence that a model takes."""
+    return getattr(model.language_model, "context_tokens", None) or layout.NEVER
+
+
+def pace_of(bound: Setting, kinds: Kinds, server: Server) -> Pace:
+    """What step times follow from."""
+    most = min(LARGEST_TABLE, server.max_num_batched_tokens + server.max_num_seqs) + 1
+    return Pace(
+        model=bound.model_arrays,
+        gpu=bound.gpu_arrays,
+        precision=bound.precision,
+        groups=kinds.groups,
+        dense=np.full((len(bound.model_arrays.lm_kinds), most), layout.NONE, np.int64),
+        head=np.full(server.max_num_seqs + 1, layout.NONE, np.int64),
+        embed=np.full(most, layout.NONE, np.int64),
+        rows=workspace(bound.model_arrays, bound.dense).operators,
+        memo=np.zeros(MANY, MEMO),
+        host_ticks=round(bound.gpu_arrays.host_s * TICKS_PER_S),
+    )
+
+
+def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, events: int) -> State:
+    """A fleet at rest and requests that are still to come."""
+    if len(requests) and not 0 <= requests.arrival_s[0] <= requests.arrival_s[-1] <= LONGEST_S:
+        raise InputError("arrival_s", float(requests.arrival_s[-1]), f"give arrivals from 0 to {LONGEST_S} s")
+    asked = np.zeros(len(requests), layout.REQUEST)
+    asked["arrival"] = np.rint(requests.arrival_s * TICKS_PER_S)
+    asked["kind"] = kinds.of
+    asked["image"], images = _shared_images(requests, kinds)
+    asked["status"] = UNFINISHED
+    for name in ("sent", "scheduled", "first", "finished"):
+        asked[name] = layout.NEVER
+    for name in ("replica", "owed", "next", "freed_next"):
+        asked[name] = layout.NONE
+    numbers = [getattr(fleet, role) for role in ROLES]
+    replicas = np.zeros(sum(numbers), layout.REPLICA)
+    replicas["role"] = np.repeat(np.arange(len(ROLES)), numbers)
+    for name in ("head", "tail", "planned", "freed_head", "freed_tail"):
+        replicas[name] = layout.NONE
+    whole = np.zeros(1, layout.FLEET)
+    whole["number"] = numbers
+    whole["first"] = np.cumsum([0, *numbers[:-1]])
+    return State(
+        requests=asked,
+        kinds=kinds.kinds,
+        caches=kinds.caches,
+        replicas=replicas,
+        runs=np.zeros((len(replicas), server.max_num_seqs), np.int64),
+        holder=np.full((len(replicas), images), layout.NONE, np.int64),
+        uses=np.zeros((len(replicas), images), np.int64),
+        fleet=whole,
+        heap=np.zeros(len(replicas) + (0 if fleet.replicas else len(requests)) + 1, layout.PLANNED),
+        gaps=np.zeros(GAP_BINS, np.int64),
+        samples=np.zeros(SAMPLES, SAMPLE),
+        log=np.zeros(events, EVENT),
+    )
+
+
+def _shared_images(requests: Requests, kinds: Kinds) -> tuple[Array, int]:
+    """A number for each image that several requests have, ``NONE`` for the others; how many there are."""
+    named = requests.image_of >= 0
+    if not named.any():
+        return np.full(len(requests), layout.NONE), 0
+    # The same image at another number of tokens is another one.
+    pair = np.stack([requests.image_of, kinds.visual_tokens])
+    _, of, often = np.unique(pair[:, named], axis=1, return_inverse=True, return_counts=True)
+    numbers = np.where(often > 1, np.cumsum(often > 1) - 1, layout.NONE)
+    image = np.full(len(requests), layout.NONE)
+    image[named] = numbers[of]
+    return image, int((often > 1).sum())
+
+
+def _served(
+    requests: Requests, kinds: Kinds, state: State, limits: Limits, tp_size: int, fleet: Fleet
+) -> Served:
+    asked, whole = state.requests, state.fleet[0]
+
+    def since(name: str) -> Array:
+        spans: Array = (asked[name] - asked["sent"]) * TICK_S
+        return np.where(asked[name] == layout.NEVER, np.nan, spans)
+
+    decoding = fleet.replicas + fleet.prefill_replicas + fleet.decode_replicas
+    return Served(
+        requests=requests,
+        status=asked["status"].astype(np.int8),
+        visual_tokens=kinds.visual_tokens,
+        prompt_tokens=kinds.kinds["prompt"][kinds.of],
+        replica=asked["replica"].astype(np.int32),
+        preemptions=asked["preemptions"].astype(np.int32),
+        sent_s=np.where(asked["sent"] == layout.NEVER, np.nan, asked["sent"] * TICK_S),
+        queue_s=since("scheduled"),
+        ttft_s=since("first"),
+        e2e_s=since("finished"),
+        gaps=state.gaps,
+        samples=state.samples[: whole["samples"]],
+        log=state.log[: min(whole["events"], len(state.log))],
+        busy_s=state.replicas["busy_ticks"] * TICK_S,
+        steps=int(whole["steps"]),
+        end_s=float(whole["end"] * TICK_S),
+        kv_capacity_bytes=limits.kv_capacity * decoding,
+        gpus=fleet.engines * tp_size,
+    )

@@ -1,0 +1,126 @@
+"""What is to come, in order of time, and what is kept of what was."""
+
+from __future__ import annotations
+
+import math
+
+from asymsim.core.jit import inlined
+from asymsim.core.machine import TICK_S
+from asymsim.core.serving.layout import NONE, State
+
+# Bins of the gaps between tokens, as ``serving.served`` describes them.
+FIRST_GAP_S = 1e-6
+LOG_RATIO = math.log(1.005)
+
+
+@inlined
+def note(state: State, ticks: int, kind: int, request: int, replica: int, value: int, duration_ticks: int) -> None:
+    """Write an event down, as long as the log has room."""
+    fleet = state.fleet[0]
+    at = fleet["events"]
+    fleet["events"] += 1
+    if at < len(state.log):
+        event = state.log[at]
+        event["ticks"], event["kind"], event["request"] = ticks, kind, request
+        event["replica"], event["value"], event["duration_ticks"] = replica, value, duration_ticks
+
+
+@inlined
+def count_gaps(state: State, ticks: int, number: int) -> None:
+    """Count ``number`` times of ``ticks`` between two tokens."""
+    place = 0
+    if ticks * TICK_S > FIRST_GAP_S:
+        place = min(len(state.gaps) - 1, int(math.log(ticks * TICK_S / FIRST_GAP_S) / LOG_RATIO))
+    state.gaps[place] += number
+
+
+@inlined
+def sample(state: State, ticks: int) -> None:
+    """Keep the fleet's state after the events of a moment; every second one goes when there is no more room."""
+    fleet, samples = state.fleet[0], state.samples
+    number = fleet["samples"]
+    if number > 0 and samples[number - 1]["ticks"] == ticks:
+        number -= 1
+    elif number > 0 and ticks - samples[number - 1]["ticks"] < fleet["sample_every"]:
+        return
+    elif number == len(samples):
+        number = len(samples) // 2
+        for at in range(number):
+            samples[at] = samples[2 * at]
+        fleet["sample_every"] = max(2 * fleet["sample_every"], 2 * ticks // len(samples))
+    now = samples[number]
+    now["ticks"], now["waiting"], now["running"] = ticks, fleet["waiting"], fleet["running"]
+    now["kv_bytes"], now["busy"] = fleet["kv_bytes"], fleet["busy"]
+    fleet["samples"] = number + 1
+
+
+@inlined
+def comes_before(state: State, one: int, other: int) -> bool:
+    """Whether a place of the heap comes before another; at the same tick by rank."""
+    a, b = state.heap[one], state.heap[other]
+    return a["ticks"] < b["ticks"] or (a["ticks"] == b["ticks"] and a["rank"] < b["rank"])
+
+
+@inlined
+def put_at(state: State, at: int, ticks: int, rank: int, request: int, replica: int) -> None:
+    """Fill a place of the heap."""
+    planned = state.heap[at]
+    planned["ticks"], planned["rank"], planned["request"], planned["replica"] = ticks, rank, request, replica
+    if request == NONE:
+        state.replicas[replica]["planned"] = at
+
+
+@inlined
+def swap(state: State, one: int, other: int) -> None:
+    """Exchange two places of the heap."""
+    a, b = state.heap[one], state.heap[other]
+    ticks, rank, request, replica = a["ticks"], a["rank"], a["request"], a["replica"]
+    put_at(state, one, b["ticks"], b["rank"], b["request"], b["replica"])
+    put_at(state, other, ticks, rank, request, replica)
+
+
+@inlined
+def rise(state: State, at: int) -> None:
+    """Move an event up the heap until none below it comes before."""
+    while at > 0 and comes_before(state, at, (at - 1) // 2):
+        swap(state, at, (at - 1) // 2)
+        at = (at - 1) // 2
+
+
+@inlined
+def plan_arrival(state: State, ticks: int, request: int, source: int) -> None:
+    """Plan a request's arrival from another pool."""
+    fleet = state.fleet[0]
+    put_at(state, fleet["heap"], ticks, request, request, source)
+    fleet["heap"] += 1
+    rise(state, fleet["heap"] - 1)
+
+
+@inlined
+def plan_end(state: State, ticks: int, replica: int) -> None:
+    """Plan the end of a replica's stretch, or bring it forward."""
+    fleet, at = state.fleet[0], state.replicas[replica]["planned"]
+    if at == NONE:
+        at = fleet["heap"]
+        fleet["heap"] += 1
+    put_at(state, at, ticks, len(state.requests) + replica, NONE, replica)
+    rise(state, at)
+
+
+@inlined
+def drop_first(state: State) -> None:
+    """Take the first event off the heap."""
+    fleet = state.fleet[0]
+    fleet["heap"] -= 1
+    number, at = fleet["heap"], 0
+    swap(state, 0, number)
+    if state.heap[number]["request"] == NONE:
+        state.replicas[state.heap[number]["replica"]]["planned"] = NONE
+    while 2 * at + 1 < number:
+        least = 2 * at + 1
+        if least + 1 < number and comes_before(state, least + 1, least):
+            least += 1
+        if not comes_before(state, least, at):
+            break
+        swap(state, least, at)
+        at = least

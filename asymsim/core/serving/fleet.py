@@ -1,0 +1,160 @@
+"""A fleet over time: arrivals, the router, and the replicas' stretches in order of their ends."""
+
+from __future__ import annotations
+
+from asymsim.core.borrow import borrow, borrow_gpu, borrow_model
+from asymsim.core.cache import KV_BLOCK_TOKENS
+from asymsim.core.jit import inlined, kernel
+from asymsim.core.serving.events import drop_first, note, plan_end, sample
+from asymsim.core.serving.layout import (
+    ARRIVE,
+    DECODES,
+    ENCODES,
+    NEVER,
+    NONE,
+    PREFILLS,
+    REJECT,
+    ROUND_ROBIN,
+    TOO_LARGE,
+    TOO_LONG,
+    WHOLE,
+    Limits,
+    Pace,
+    State,
+)
+from asymsim.core.serving.replica import begin, cache_bytes, cut, end, hold
+
+
+@inlined
+def route(state: State, limits: Limits, role: int) -> int:
+    """The replica of a role that gets the next request."""
+    fleet = state.fleet[0]
+    first, number = fleet["first"][role], fleet["number"][role]
+    if limits.router == ROUND_ROBIN:
+        chosen = first + fleet["turn"][role]
+        fleet["turn"][role] = (fleet["turn"][role] + 1) % number
+        return chosen
+    chosen = first
+    for replica in range(first, first + number):
+        load = state.replicas[replica]["waiting"] + state.replicas[replica]["running"]
+        if load < state.replicas[chosen]["waiting"] + state.replicas[chosen]["running"]:
+            chosen = replica
+    return chosen
+
+
+@inlined
+def wake(state: State, replica: int, now: int) -> None:
+    """Let a resting replica begin once all that comes at this tick is there."""
+    place = state.replicas[replica]
+    if place["at_work"] == 0:
+        place["at_work"], place["start"], place["ticks"], place["steps"] = 1, now, 0, 0
+        state.fleet[0]["busy"] += 1
+        plan_end(state, now, replica)
+
+
+@inlined
+def enqueue(state: State, pace: Pace, limits: Limits, role: int, index: int, now: int) -> None:
+    """Give a request to a replica of a role."""
+    replica = route(state, limits, role)
+    place, fleet = state.replicas[replica], state.fleet[0]
+    note(state, now, ARRIVE, index, replica, role, 0)
+    first = place["head"] == NONE
+    state.requests[index]["next"] = NONE
+    if first:
+        place["head"] = index
+    else:
+        state.requests[place["tail"]]["next"] = index
+    place["tail"] = index
+    place["waiting"] += 1
+    fleet["waiting"] += 1
+    if place["at_work"] == 0:
+        wake(state, replica, now)
+    elif first and place["steps"] > 1 and place["running"] < limits.max_seqs:
+        cut(state, pace, limits, replica, now)
+
+
+@inlined
+def send(state: State, pace: Pace, limits: Limits, index: int, now: int) -> None:
+    """A client's request comes: it is refused, or goes to the first pool that has work for it."""
+    request, fleet = state.requests[index], state.fleet[0]
+    kind = state.kinds[request["kind"]]
+    request["sent"] = now
+    whole = cache_bytes(state, pace, request["kind"], kind["output"] - 1, KV_BLOCK_TOKENS)
+    if kind["context"] > limits.context or whole > limits.kv_capacity:
+        request["status"] = TOO_LONG if kind["context"] > limits.context else TOO_LARGE
+        note(state, now, REJECT, index, NONE, request["status"], 0)
+        return
+    fleet["in_flight"] += 1
+    request["goal"] = kind["prompt"]
+    role = WHOLE
+    if fleet["number"][WHOLE] == 0:
+        role = ENCODES if fleet["number"][ENCODES] > 0 and kind["encoder_tokens"] > 0 else PREFILLS
+    enqueue(state, pace, limits, role, index, now)
+
+
+@inlined
+def receive(state: State, pace: Pace, limits: Limits, index: int, source: int, now: int) -> None:
+    """A request comes from another pool, which is then rid of its cache."""
+    if state.replicas[source]["role"] == ENCODES:
+        enqueue(state, pace, limits, PREFILLS, index, now)
+        return
+    hold(state, source, index, 0)
+    if state.replicas[source]["head"] != NONE:
+        wake(state, source, now)
+    enqueue(state, pace, limits, DECODES, index, now)
+
+
+@kernel
+def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bool:
+    """Go on with a simulation for at most ``most`` events; whether there is more to do."""
+    state = State(
+        borrow(owned_state.requests),
+        borrow(owned_state.kinds),
+        borrow(owned_state.caches),
+        borrow(owned_state.replicas),
+        borrow(owned_state.runs),
+        borrow(owned_state.holder),
+        borrow(owned_state.uses),
+        borrow(owned_state.fleet),
+        borrow(owned_state.heap),
+        borrow(owned_state.gaps),
+        borrow(owned_state.samples),
+        borrow(owned_state.log),
+    )
+    pace = Pace(
+        borrow_model(owned_pace.model),
+        borrow_gpu(owned_pace.gpu),
+        owned_pace.precision,
+        borrow(owned_pace.groups),
+        borrow(owned_pace.dense),
+        borrow(owned_pace.head),
+        borrow(owned_pace.embed),
+        borrow(owned_pace.rows),
+        borrow(owned_pace.memo),
+        owned_pace.host_ticks,
+    )
+    fleet, requests = state.fleet[0], state.requests
+    for _ in range(most):
+        arrival = NEVER
+        if fleet["arrived"] < len(requests) and (limits.concurrency == 0 or fleet["in_flight"] < limits.concurrency):
+            arrival = max(requests[fleet["arrived"]]["arrival"], fleet["end"])
+        if fleet["heap"] > 0 and state.heap[0]["ticks"] < arrival:
+            planned = state.heap[0]
+            now, index, replica = planned["ticks"], planned["request"], planned["replica"]
+            drop_first(state)
+            if index != NONE:
+                receive(state, pace, limits, index, replica, now)
+            else:
+                if state.replicas[replica]["steps"] > 0:
+                    end(state, pace, limits, replica)
+                begin(state, pace, limits, replica, now)
+        elif arrival != NEVER:
+            now = arrival
+            fleet["arrived"] += 1
+            send(state, pace, limits, fleet["arrived"] - 1, now)
+        else:
+            return False
+        fleet["end"] = now
+        sample(state, now)
+    return True
+

@@ -1,0 +1,201 @@
+"""Layout of a simulation's arrays: requests, replicas, events; times are whole ticks throughout."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from asymsim.core.layout import Array, GpuArrays, ModelArrays, Precision, codes
+
+NEVER = 2**62
+NONE = -1
+
+# How a request ended, by the same order in ``serving.served.STATUS``.
+DONE, TOO_LONG, TOO_LARGE, UNFINISHED = codes(4)
+
+# What a replica does of a request's work.
+WHOLE, ENCODES, PREFILLS, DECODES = codes(4)
+ROUND_ROBIN, LEAST_LOADED = codes(2)
+
+# Kinds of events, by the same order in ``serving.served.EVENTS``.
+ARRIVE, REJECT, ENCODE, SCHEDULE, FIRST_TOKEN, PREEMPT, TRANSFER, FINISH, STEP = codes(9)
+
+
+def _integers(*names: str) -> np.dtype[np.void]:
+    return np.dtype([(name, np.int64) for name in names], align=True)
+
+
+EVENT = _integers("ticks", "kind", "request", "replica", "value", "duration_ticks")
+SAMPLE = _integers("ticks", "waiting", "running", "kv_bytes", "busy")
+
+# A kind of request: what all requests of one shape and schedule have in common.
+# prompt: tokens that enter the language model. context: positions that prompt and output take, pruned ones included.
+# encoder_tokens, encoder_ticks: visual tokens that the encoder makes, and its time on one request.
+# selection_ticks: of the method's own work before decoding; early, in the encoder's pool: 1 where it ends there.
+# decode_selection_ticks: of its work in all decode steps. embedding_bytes: what leaves an encoder pool.
+# splits: 1 where the prompt may be spread over steps.
+KIND = _integers(
+    "prompt",
+    "output",
+    "context",
+    "encoder_tokens",
+    "encoder_ticks",
+    "selection_ticks",
+    "early",
+    "decode_selection_ticks",
+    "embedding_bytes",
+    "splits",
+)
+# A group of layers that are alike under every schedule of the simulation: layers of one kind, and how many.
+GROUP = _integers("kind", "layers")
+# The cache of a kind of request in a group: core.cache.Cache; the visual tokens among them, their images; whether
+# the group's prefill stores attention weights.
+CACHE = _integers(
+    "tokens",
+    "held",
+    "kv_heads",
+    "whole",
+    "window",
+    "limit",
+    "chunk",
+    "free",
+    "retain_num",
+    "retain_den",
+    "own",
+    "queries",
+    "visual",
+    "images",
+    "unfused",
+)
+# State of a request. sent, scheduled, first, finished: ticks. generated: tokens it has. goal, computed: tokens of its
+# prompt (after a preemption with what was generated), and how many of them are in the cache. kv_bytes: blocks it holds.
+# owed: when its last token came, where the next follows from another step than the next one; else NONE.
+# next: behind it in a queue. freed_next, in_freed, resident: in the encoder cache's queue of what nobody uses.
+REQUEST = _integers(
+    "arrival",
+    "kind",
+    "image",
+    "sent",
+    "scheduled",
+    "first",
+    "finished",
+    "status",
+    "replica",
+    "preemptions",
+    "generated",
+    "goal",
+    "computed",
+    "chunk",
+    "kv_bytes",
+    "owed",
+    "next",
+    "freed_next",
+    "in_freed",
+    "resident",
+)
+# State of a replica. head, tail: of its queue. start, ticks, steps: of the stretch of like steps that it is in; other:
+# ticks of it that are none of the steps' (encoding, selection). encoder_left: of the step's budget. planned: where its end stands in the heap. referenced, unreferenced, freed_head, freed_tail: of its encoder cache.
+REPLICA = _integers(
+    "role",
+    "waiting",
+    "running",
+    "head",
+    "tail",
+    "kv_bytes",
+    "start",
+    "ticks",
+    "other",
+    "encoder_left",
+    "steps",
+    "planned",
+    "at_work",
+    "busy_ticks",
+    "referenced",
+    "unreferenced",
+    "freed_head",
+    "freed_tail",
+)
+# State of the fleet. arrived: requests sent so far. end: of the last event. For each role: its first replica, how many
+# it has, and the turn of round robin.
+FLEET = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "arrived",
+            "in_flight",
+            "waiting",
+            "running",
+            "kv_bytes",
+            "busy",
+            "allocated_bytes",
+            "freed_bytes",
+            "steps",
+            "end",
+            "heap",
+            "events",
+            "samples",
+            "sample_every",
+            "last_sample",
+        )
+    ]
+    + [(name, np.int64, (4,)) for name in ("first", "number", "turn")],
+    align=True,
+)
+# What is planned: a replica's end of a stretch, or a request that comes from another pool's replica.
+PLANNED = _integers("ticks", "rank", "request", "replica")
+
+
+class Limits(NamedTuple):
+    """What a replica and the router may do; 0 concurrency: no limit. Cache and embeddings of one replica."""
+
+    max_seqs: int
+    max_tokens: int
+    encoder_budget: int
+    encoder_cache: int
+    kv_capacity: int
+    context: int
+    prefix_share: float
+    router: int
+    concurrency: int
+    transfer_ticks_per_byte: float
+    transfer_ticks: int
+
+
+class Pace(NamedTuple):
+    """What step times follow from: model and GPU, and times of rows that were worked out before.
+
+    ``dense`` (kinds, tokens): ticks of a layer but for its attention; ``head`` (sequences), ``embed`` (tokens).
+    """
+
+    model: ModelArrays
+    gpu: GpuArrays
+    precision: Precision
+    groups: Array
+    dense: Array
+    head: Array
+    embed: Array
+    rows: Array
+    memo: Array
+    host_ticks: int
+
+
+class State(NamedTuple):
+    """All that changes in a simulation, and the kinds of requests.
+
+    ``runs`` (replicas, max_seqs): requests that run, in the order in which they were scheduled. ``holder``, ``uses``
+    (replicas, images): the request that left a shared image in the encoder cache, and those that use it.
+    """
+
+    requests: Array
+    kinds: Array
+    caches: Array
+    replicas: Array
+    runs: Array
+    holder: Array
+    uses: Array
+    fleet: Array
+    heap: Array
+    gaps: Array
+    samples: Array
+    log: Array

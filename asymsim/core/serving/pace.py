@@ -1,0 +1,175 @@
+"""How long a step of a ragged batch takes: the operator rows of `core.operators`, put together for it."""
+
+from __future__ import annotations
+
+from asymsim.core.attention import prefill_pairs
+from asymsim.core.cache import Cache, attended_entries, framework_entries
+from asymsim.core.jit import inlined, kernel
+from asymsim.core.latency import row_time
+from asymsim.core.layout import BY_COLUMNS, EMBED, HEAD, PREFILL, Array, GpuArrays, Record
+from asymsim.core.machine import TICKS_PER_S
+from asymsim.core.operators import put_decode_step_attention
+from asymsim.core.rows import put_attention, put_dense, put_elementwise, put_linear
+from asymsim.core.serving.layout import NONE, Pace, State
+
+
+@kernel
+def rows_ticks(rows: Array, first: int, last: int, gpu: GpuArrays, tp_size: int, memo: Array) -> int:
+    """Ticks of some operator rows, one after the other."""
+    ticks = 0
+    for index in range(first, last):
+        ticks += int(row_time(rows[index], gpu, tp_size, memo)[1] * TICKS_PER_S)
+    return ticks
+
+
+@inlined
+def ticks_of(pace: Pace, first: int, last: int) -> int:
+    """Ticks of the rows that were put together last."""
+    return rows_ticks(pace.rows, first, last, pace.gpu, pace.precision.tp_size, pace.memo)
+
+
+@inlined
+def dense_ticks(pace: Pace, index: int, tokens: int, kv_rows: int) -> int:
+    """One layer of a kind but for its attention; ``kv_rows`` where its keys are made of other tokens than its own."""
+    kind, precision = pace.model.lm_kinds[index], pace.precision
+    if tokens == 0:
+        return 0
+    known = not kind["cross"] and tokens < pace.dense.shape[1]
+    if known and pace.dense[index, tokens] != NONE:
+        return pace.dense[index, tokens]
+    kv_rows = kv_rows if kind["cross"] else tokens
+    ticks = ticks_of(pace, 0, put_dense(pace.rows, 0, kind, PREFILL, 0, 1, 1, tokens, kv_rows, tokens, precision))
+    if known:
+        pace.dense[index, tokens] = ticks
+    return ticks
+
+
+@inlined
+def head_ticks(pace: Pace, sequences: int) -> int:
+    """The head at one position of each sequence."""
+    if sequences < len(pace.head) and pace.head[sequences] != NONE:
+        return pace.head[sequences]
+    model, layers = pace.model, len(pace.model.lm_prefix) - 1
+    width, hidden, split = model.vocab_size, model.hidden_size, BY_COLUMNS
+    rows = put_linear(pace.rows, 0, HEAD, PREFILL, layers, 1, 1, sequences, width, hidden, split, pace.precision)
+    ticks = ticks_of(pace, 0, rows)
+    if sequences < len(pace.head):
+        pace.head[sequences] = ticks
+    return ticks
+
+
+@inlined
+def embed_ticks(pace: Pace, tokens: int) -> int:
+    """The embedding of a step's tokens."""
+    if tokens < len(pace.embed) and pace.embed[tokens] != NONE:
+        return pace.embed[tokens]
+    width_bytes = tokens * pace.model.hidden_size * pace.precision.activation_bits // 8
+    ticks = ticks_of(pace, 0, put_elementwise(pace.rows, 0, EMBED, PREFILL, 0, 1, 1, width_bytes, width_bytes, 0))
+    if tokens < len(pace.embed):
+        pace.embed[tokens] = ticks
+    return ticks
+
+
+@kernel
+def cache_from(record: Record) -> Cache:
+    """The cache that a record of ``layout.CACHE`` describes."""
+    return Cache(
+        record["tokens"],
+        record["held"],
+        record["kv_heads"],
+        record["whole"],
+        record["window"],
+        record["limit"],
+        record["chunk"],
+        record["free"],
+        record["retain_num"],
+        record["retain_den"],
+        record["own"],
+    )
+
+
+@kernel
+def decode_selection_ticks(kind: Record, cached: int, steps: int) -> int:
+    """The method's own work in ``steps`` decode steps after ``cached``: its whole, shared out evenly to the tick."""
+    all_steps = max(1, kind["output"] - 1)
+    return kind["decode_selection_ticks"] * (cached + steps) // all_steps - (
+        kind["decode_selection_ticks"] * cached // all_steps
+    )
+
+
+@kernel
+def stretch_ticks(state: State, pace: Pace, replica: int, steps: int) -> int:
+    """Ticks of the next ``steps`` steps of a replica, all alike, whose requests have their ``chunk`` set.
+
+    A chunk of 0 decodes, one of ``NONE`` waits. Decoding attention is timed at its mean over the steps, as `estimate` times it;
+    requests of one step share each kernel, whose shape is their mean.
+    """
+    model, precision, requests = pace.model, pace.precision, state.requests
+    running = state.replicas[replica]["running"]
+    entering, sequences, ticks, selecting = 0, 0, pace.host_ticks, 0
+    for at in range(running):
+        request = requests[state.runs[replica, at]]
+        chunk = request["chunk"]
+        if chunk >= 0:
+            entering += chunk if chunk > 0 else 1
+            sequences += 1
+            if chunk == 0:
+                selecting += decode_selection_ticks(state.kinds[request["kind"]], request["generated"] - 1, steps)
+    for index in range(len(pace.groups)):
+        kind, layers = pace.model.lm_kinds[pace.groups[index]["kind"]], pace.groups[index]["layers"]
+        tokens, kv_rows, decoding, attended, torch_attended = 0, 0, 0, 0, 0
+        prompts, queries, keys, pairs, rectangle, unfused = 0, 0, 0, 0, 0, 0
+        for at in range(running):
+            request = requests[state.runs[replica, at]]
+            chunk, record = request["chunk"], state.caches[request["kind"], index]
+            if chunk == 0:
+                if record["tokens"] == 0 and record["own"] == 0:
+                    # A cross-attention layer that has nothing to attend to is skipped.
+                    continue
+                cache, cached = cache_from(record), request["generated"] - 1
+                decoding += 1
+                attended += attended_entries(cache, cached + steps) - attended_entries(cache, cached)
+                torch_attended += framework_entries(cache, cached + steps) - framework_entries(cache, cached)
+            elif chunk > 0:
+                goal, computed = request["goal"], request["computed"]
+                again = goal - state.kinds[request["kind"]]["prompt"]
+                entered = record["queries"] + again
+                # Each segment takes its share of the chunk, so that shares of all chunks make the whole.
+                first, last = entered * computed // goal, entered * (computed + chunk) // goal
+                if kind["cross"]:
+                    if record["visual"] == 0 or first == last:
+                        continue
+                    kv_rows += record["visual"] if first == 0 else 0
+                    keys += record["visual"]
+                    pairs += (last - first) * record["visual"]
+                    rectangle += (last - first) * record["visual"]
+                else:
+                    if first == last:
+                        continue
+                    window, span = kind["window_tokens"], kind["chunk_tokens"]
+                    visual, images = record["visual"], record["images"]
+                    keys += last
+                    pairs += prefill_pairs(model.mask, last, min(visual, last), images, window, span)
+                    if first > 0:
+                        pairs -= prefill_pairs(model.mask, first, min(visual, first), images, window, span)
+                    rectangle += (last - first) * last
+                queries += last - first
+                prompts += 1
+                unfused = max(unfused, record["unfused"])
+        tokens = decoding + queries
+        if tokens == 0:
+            continue
+        ticks += layers * dense_ticks(pace, pace.groups[index]["kind"], tokens, kv_rows)
+        rows = 0
+        if prompts > 0:
+            queries, keys = -(-queries // prompts), -(-keys // prompts)
+            rows = put_attention(
+                pace.rows, 0, kind, PREFILL, 0, 1, prompts, queries, keys, pairs, rectangle, unfused, precision
+            )
+        ticks += layers * ticks_of(pace, 0, rows)
+        last = put_decode_step_attention(
+            pace.rows, rows, kind, 0, 1, decoding, steps, attended, torch_attended, precision
+        )
+        ticks += layers * (ticks_of(pace, rows, last) // steps)
+    ticks += embed_ticks(pace, entering) + head_ticks(pace, sequences)
+    return steps * ticks + selecting

@@ -1,0 +1,354 @@
+"""One replica: which requests its next step works on, and what that step leaves behind.
+
+The order is that of vLLM's scheduler (``vllm/v1/core/sched/scheduler.py``): what runs goes first, each decoding request
+with one token, then prompts that were begun, then those that wait, first come first served, as long as tokens,
+sequences, cache and encoder allow. Where the cache cannot take the next tokens, the last to be scheduled gives its
+cache back and computes it anew later. Steps that would all be alike are taken as one stretch.
+"""
+
+from __future__ import annotations
+
+from asymsim.core.cache import KV_BLOCK_TOKENS, cached_entries
+from asymsim.core.jit import inlined, kernel
+from asymsim.core.layout import Record
+from asymsim.core.operators import kv_entry_bytes
+from asymsim.core.serving.encoder_cache import has_room, is_cached, let_go, take_up
+from asymsim.core.serving.events import count_gaps, note, plan_arrival, plan_end
+from asymsim.core.serving.layout import (
+    DECODES,
+    DONE,
+    ENCODE,
+    ENCODES,
+    FINISH,
+    FIRST_TOKEN,
+    NEVER,
+    NONE,
+    PREEMPT,
+    PREFILLS,
+    SCHEDULE,
+    STEP,
+    TRANSFER,
+    WHOLE,
+    Limits,
+    Pace,
+    State,
+)
+from asymsim.core.serving.pace import cache_from, stretch_ticks
+
+
+@kernel
+def cache_bytes(state: State, pace: Pace, kind: int, generated: int, block: int) -> int:
+    """Cache of a request with ``generated`` tokens of its own in it, each head's in whole blocks."""
+    total = 0
+    for index in range(len(pace.groups)):
+        group = pace.groups[index]
+        entries = cached_entries(cache_from(state.caches[kind, index]), generated, block)
+        total += entries * kv_entry_bytes(pace.model.lm_kinds[group["kind"]], group["layers"], pace.precision)
+    return total
+
+
+@inlined
+def hold(state: State, replica: int, index: int, kv_bytes: int) -> None:
+    """Let a request hold ``kv_bytes`` of its replica's cache."""
+    request, fleet = state.requests[index], state.fleet[0]
+    more = kv_bytes - request["kv_bytes"]
+    request["kv_bytes"] = kv_bytes
+    state.replicas[replica]["kv_bytes"] += more
+    fleet["kv_bytes"] += more
+    if more > 0:
+        fleet["allocated_bytes"] += more
+    else:
+        fleet["freed_bytes"] -= more
+
+
+@kernel
+def hold_for(state: State, pace: Pace, replica: int, steps: int) -> None:
+    """Let every decoding request hold what it will have after ``steps``."""
+    for at in range(state.replicas[replica]["running"]):
+        index = state.runs[replica, at]
+        request = state.requests[index]
+        if request["chunk"] == 0:
+            grown = request["generated"] - 1 + steps
+            hold(state, replica, index, cache_bytes(state, pace, request["kind"], grown, KV_BLOCK_TOKENS))
+
+
+@kernel
+def held_after(state: State, pace: Pace, replica: int, steps: int) -> int:
+    """Cache of a replica after ``steps`` more steps of what runs."""
+    total = state.replicas[replica]["kv_bytes"]
+    for at in range(state.replicas[replica]["running"]):
+        request = state.requests[state.runs[replica, at]]
+        if request["chunk"] == 0:
+            grown = request["generated"] - 1 + steps
+            total += cache_bytes(state, pace, request["kind"], grown, KV_BLOCK_TOKENS) - request["kv_bytes"]
+    return total
+
+
+@inlined
+def preempt_last(state: State, limits: Limits, replica: int, now: int) -> None:
+    """Take the cache of the request that was scheduled last, and put it first in the queue."""
+    place, fleet = state.replicas[replica], state.fleet[0]
+    place["running"] -= 1
+    fleet["running"] -= 1
+    index = state.runs[replica, place["running"]]
+    request = state.requests[index]
+    hold(state, replica, index, 0)
+    if request["computed"] < request["goal"]:
+        let_go_of_images(state, limits, replica, index)
+    elif request["owed"] == NONE:
+        request["owed"] = now
+    request["goal"] = state.kinds[request["kind"]]["prompt"] + request["generated"]
+    request["computed"] = 0
+    request["preemptions"] += 1
+    request["next"] = place["head"]
+    place["head"] = index
+    if place["tail"] == NONE:
+        place["tail"] = index
+    place["waiting"] += 1
+    fleet["waiting"] += 1
+    note(state, now, PREEMPT, index, replica, request["generated"], 0)
+
+
+@inlined
+def uses_encoder_cache(state: State, index: int, replica: int) -> bool:
+    """Whether a request's embeddings lie in the replica's encoder cache until its prompt is through.
+
+    Not where another pool encodes: a cache that is lost in decoding is made anew without one.
+    """
+    if state.kinds[state.requests[index]["kind"]]["encoder_tokens"] == 0:
+        return False
+    role = state.replicas[replica]["role"]
+    return role == WHOLE or role == ENCODES or (role == PREFILLS and state.fleet[0]["number"][ENCODES] == 0)
+
+
+@inlined
+def admit(state: State, pace: Pace, limits: Limits, replica: int, now: int, room: int, prompts: int) -> int:
+    """Begin the first request that waits, if it may: the tokens that it takes of the step; 0 if it may not."""
+    place = state.replicas[replica]
+    index = place["head"]
+    request = state.requests[index]
+    kind, role = state.kinds[request["kind"]], place["role"]
+    # A pool of decoders gets requests with their cache.
+    prefilled = request["computed"] == request["goal"]
+    cached = uses_encoder_cache(state, index, replica) and not prefilled
+    encodes = cached or (role == DECODES and kind["encoder_tokens"] > 0 and not prefilled)
+    fresh = encodes and not (cached and is_cached(state, replica, index))
+    if fresh:
+        left = place["encoder_left"]
+        if kind["encoder_tokens"] > left and left < limits.encoder_budget:
+            return 0
+        if cached and not has_room(state, limits, replica, kind["encoder_tokens"]):
+            return 0
+    chunk, kv_bytes = 0, 0
+    if role != ENCODES:
+        kv_bytes = cache_bytes(state, pace, request["kind"], request["generated"], KV_BLOCK_TOKENS)
+        if place["kv_bytes"] + kv_bytes > limits.kv_capacity:
+            return 0
+        if not prefilled:
+            shared = int(limits.prefix_share * request["goal"]) // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
+            shared = min(shared, request["goal"] - 1)
+            chunk = request["goal"] - shared
+            if chunk > room:
+                if kind["splits"] == 1:
+                    chunk = room
+                elif prompts > 0:
+                    return 0
+            request["computed"] = shared
+    take_first(state, replica, index)
+    request["chunk"] = chunk
+    hold(state, replica, index, kv_bytes)
+    if cached:
+        take_up(state, limits, replica, index)
+    if fresh:
+        place["encoder_left"] = max(0, place["encoder_left"] - kind["encoder_tokens"])
+        place["other"] += kind["encoder_ticks"]
+        note(state, now, ENCODE, index, replica, kind["encoder_tokens"], kind["encoder_ticks"])
+    if request["scheduled"] == NEVER:
+        request["scheduled"] = now
+    note(state, now, SCHEDULE, index, replica, chunk, 0)
+    return max(1, chunk)
+
+
+@inlined
+def take_first(state: State, replica: int, index: int) -> None:
+    """Move the first request of the queue to those that run."""
+    place, fleet = state.replicas[replica], state.fleet[0]
+    place["head"] = state.requests[index]["next"]
+    if place["head"] == NONE:
+        place["tail"] = NONE
+    place["waiting"] -= 1
+    fleet["waiting"] -= 1
+    state.runs[replica, place["running"]] = index
+    place["running"] += 1
+    fleet["running"] += 1
+
+
+@kernel
+def begin(state: State, pace: Pace, limits: Limits, replica: int, now: int) -> None:
+    """Begin the next stretch of a replica, or let it rest where there is nothing to do."""
+    place = state.replicas[replica]
+    decoding, preempted = 0, False
+    for at in range(place["running"]):
+        request = state.requests[state.runs[replica, at]]
+        request["chunk"] = 0 if request["computed"] == request["goal"] else NONE
+    while place["running"] > 0 and held_after(state, pace, replica, 1) > limits.kv_capacity:
+        preempt_last(state, limits, replica, now)
+        preempted = True
+    hold_for(state, pace, replica, 1)
+    for at in range(place["running"]):
+        decoding += 1 if state.requests[state.runs[replica, at]]["chunk"] == 0 else 0
+    room, prompts = max(0, limits.max_tokens - decoding), 0
+    place["other"], place["encoder_left"] = 0, limits.encoder_budget
+    for at in range(place["running"]):
+        request = state.requests[state.runs[replica, at]]
+        if request["chunk"] == NONE and room > 0:
+            request["chunk"] = min(request["goal"] - request["computed"], room)
+            room -= request["chunk"]
+            prompts += 1
+    while not preempted and place["head"] != NONE and place["running"] < limits.max_seqs and room > 0:
+        index = place["head"]
+        taken = admit(state, pace, limits, replica, now, room, prompts)
+        if taken == 0:
+            break
+        room -= taken
+        prompts += 1 if state.requests[index]["chunk"] > 0 else 0
+    fleet = state.fleet[0]
+    if place["running"] == 0:
+        fleet["busy"] -= place["at_work"]
+        place["at_work"] = 0
+        return
+    steps = 1
+    if prompts == 0 and place["role"] != ENCODES and not (preempted and place["head"] != NONE):
+        steps = steps_alike(state, pace, limits, replica)
+    for at in range(place["running"]):
+        request = state.requests[state.runs[replica, at]]
+        kind = state.kinds[request["kind"]]
+        if place["role"] == ENCODES or (
+            request["chunk"] > 0 and request["computed"] + request["chunk"] == request["goal"]
+        ):
+            place["other"] += selection_ticks(state, kind, place["role"])
+    fleet["busy"] += 1 - place["at_work"]
+    place["at_work"] = 1
+    stretch(state, pace, replica, now, steps)
+
+
+@inlined
+def selection_ticks(state: State, kind: Record, role: int) -> int:
+    """The method's own work on a prompt, as far as a replica of this role does it."""
+    if kind["early"] == 1 and role != DECODES and state.fleet[0]["number"][ENCODES] > 0:
+        return kind["selection_ticks"] if role == ENCODES else 0
+    return kind["selection_ticks"] if role != ENCODES else 0
+
+
+@inlined
+def steps_alike(state: State, pace: Pace, limits: Limits, replica: int) -> int:
+    """Steps until a request is done or the cache is full."""
+    steps = NEVER
+    for at in range(state.replicas[replica]["running"]):
+        request = state.requests[state.runs[replica, at]]
+        steps = min(steps, state.kinds[request["kind"]]["output"] - request["generated"])
+    if held_after(state, pace, replica, steps) <= limits.kv_capacity:
+        return steps
+    low, high = 1, steps
+    while high - low > 1:
+        middle = (low + high) // 2
+        if held_after(state, pace, replica, middle) <= limits.kv_capacity:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@inlined
+def stretch(state: State, pace: Pace, replica: int, start: int, steps: int) -> None:
+    """Plan a stretch of ``steps`` from ``start``."""
+    place = state.replicas[replica]
+    ticks = place["other"]
+    if place["role"] == ENCODES:
+        ticks += pace.host_ticks
+    else:
+        hold_for(state, pace, replica, steps)
+        ticks += stretch_ticks(state, pace, replica, steps)
+    place["start"], place["steps"], place["ticks"] = start, steps, ticks
+    plan_end(state, start + ticks, replica)
+
+
+@kernel
+def cut(state: State, pace: Pace, limits: Limits, replica: int, now: int) -> None:
+    """End a stretch with the first step that is over at ``now``, so that who came can be scheduled then."""
+    place = state.replicas[replica]
+    steps = max(1, -(-(now - place["start"]) // max(1, place["ticks"] // place["steps"])))
+    while steps < place["steps"] and place["start"] + stretch_ticks(state, pace, replica, steps) < now:
+        steps += 1
+    if steps < place["steps"]:
+        stretch(state, pace, replica, place["start"], steps)
+
+
+@kernel
+def end(state: State, pace: Pace, limits: Limits, replica: int) -> None:
+    """End a stretch: tokens are there, requests done or on their way to the next pool."""
+    place, fleet = state.replicas[replica], state.fleet[0]
+    steps, role = place["steps"], place["role"]
+    now = place["start"] + place["ticks"]
+    place["busy_ticks"] += place["ticks"]
+    fleet["steps"] += steps
+    note(state, place["start"], STEP, NONE, replica, steps, place["ticks"])
+    step, gaps, kept = place["ticks"] // steps, 0, 0
+    for at in range(place["running"]):
+        index = state.runs[replica, at]
+        request = state.requests[index]
+        kind = state.kinds[request["kind"]]
+        chunk, stays = request["chunk"], True
+        if role == ENCODES:
+            let_go_of_images(state, limits, replica, index)
+            hand_over(state, limits, replica, index, now, kind["embedding_bytes"])
+            stays = False
+        elif chunk == 0:
+            gaps += steps
+            if request["owed"] != NONE:
+                count_gaps(state, place["start"] + step - request["owed"], 1)
+                request["owed"], gaps = NONE, gaps - 1
+            request["generated"] += steps
+        elif chunk > 0:
+            request["computed"] += chunk
+            if request["computed"] == request["goal"]:
+                let_go_of_images(state, limits, replica, index)
+                request["generated"] += 1
+                if request["first"] == NEVER:
+                    request["first"], request["replica"] = now, replica
+                    note(state, now, FIRST_TOKEN, index, replica, 0, 0)
+                elif request["owed"] != NONE:
+                    count_gaps(state, now - request["owed"], 1)
+                request["owed"] = NONE
+        if stays and request["generated"] == kind["output"]:
+            hold(state, replica, index, 0)
+            request["finished"], request["status"] = now, DONE
+            fleet["in_flight"] -= 1
+            note(state, now, FINISH, index, replica, 0, 0)
+            stays = False
+        elif role == PREFILLS and stays and request["computed"] == request["goal"]:
+            request["owed"] = now
+            hand_over(state, limits, replica, index, now, cache_bytes(state, pace, request["kind"], 0, 1))
+            stays = False
+        if stays:
+            state.runs[replica, kept] = index
+            kept += 1
+    fleet["running"] -= place["running"] - kept
+    place["running"] = kept
+    if gaps > 0:
+        count_gaps(state, step, gaps)
+
+
+@inlined
+def let_go_of_images(state: State, limits: Limits, replica: int, index: int) -> None:
+    """End the use of a request's embeddings where this replica has them."""
+    if uses_encoder_cache(state, index, replica):
+        let_go(state, limits, replica, index)
+
+
+@inlined
+def hand_over(state: State, limits: Limits, replica: int, index: int, now: int, moved_bytes: int) -> None:
+    """Send a request on its way to the next pool."""
+    ticks = limits.transfer_ticks + int(moved_bytes * limits.transfer_ticks_per_byte)
+    note(state, now, TRANSFER, index, replica, moved_bytes, ticks)
+    plan_arrival(state, now + ticks, index, replica)
