@@ -19,6 +19,7 @@ from asymsim.errors import InputError
 from asymsim.serving.saturation import Backlog, backlog_of
 from asymsim.serving.served import DONE, STATUS, Served
 from asymsim.serving.summary import Summary, of_histogram, of_values
+from asymsim.units import MILLI
 
 # Refused requests that are named, of each kind.
 NAMED = 10
@@ -51,6 +52,21 @@ class Slo:
         """The limits that there are."""
         limits = {"ttft_s": self.ttft_s, "tpot_s": self.tpot_s, "e2e_s": self.e2e_s}
         return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def slo_ms(ttft: float | None = None, tpot: float | None = None, e2e: float | None = None) -> Slo:
+    """Limits in milliseconds, as the command line takes them.
+
+    Raises
+    ------
+    InputError
+        If one is not above 0.
+    """
+    for field, limit in (("ttft", ttft), ("tpot", tpot), ("e2e", e2e)):
+        if limit is not None and not 0.0 < limit < math.inf:
+            raise InputError(field, limit, "give milliseconds above 0")
+    seconds = [None if limit is None else limit * MILLI for limit in (ttft, tpot, e2e)]
+    return Slo(ttft_s=seconds[0], tpot_s=seconds[1], e2e_s=seconds[2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +112,7 @@ class ServingMetrics:
             **document,
             **self.shares,
             "gpus": self.gpus,
-            "slo": {f"{name.removesuffix('_s')}_ms": limit * 1e3 for name, limit in self.slo.given.items()},
+            "slo": {f"{name.removesuffix('_s')}_ms": limit / MILLI for name, limit in self.slo.given.items()},
             "rejected_rows": dict(self.rejected),
             "saturated": self.backlog.saturated,
             "asked_per_s": self.backlog.asked_per_s,
