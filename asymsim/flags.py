@@ -20,7 +20,7 @@ from asymsim.scenario import Scenario
 SCENARIO = Group("Scenario", sort_key=1)
 COMPARISON = Group("Comparison", sort_key=2)
 OUTPUT = Group("Output", sort_key=9)
-ALIASES = {"text_tokens": "--isl", "output_tokens": "--osl"}
+ALIASES = {"text_tokens": "--isl", "output_tokens": "--osl", "num_requests": "--limit"}
 FLAGS = {"settings": "--set", "concurrency": "--target-concurrency"}
 _Kind = TypeVar("_Kind")
 _SHAPES = {

@@ -20,6 +20,9 @@ LOAD, FLEET, SERVER = (Group(name, sort_key=key) for key, name in enumerate(("Lo
 LIMITS = Group("Limits and prices", sort_key=5)
 # What a trace keeps: about 20 MB of JSON, which Perfetto still opens at once.
 EVENTS = 100_000
+# What only requests that are all alike take from the scenario; a trace may leave the images to it.
+OF_ALIKE = ("text_tokens", "output_tokens", "visual_tokens")
+IMAGES = ("num_images", "image_height", "image_width")
 
 
 @flags.scenario_command(without=("batch_size", "convention"), also=((Load, LOAD), (Fleet, FLEET), (Server, SERVER)))
@@ -72,13 +75,16 @@ def serve_sim(
         raise InputError("target_request_rate", None, "give it, --target-concurrency or --trace")
     if chrome_trace and out is None:
         raise InputError("chrome_trace", True, "name a folder for it with --out")
+    for field in OF_ALIKE + (() if asked.workload is None else IMAGES):
+        if field in given and (asked.workload or asked.trace):
+            raise InputError(field, given[field], f"{asked.workload or asked.trace} says this; leave it out")
     slo = slo_ms(ttft, tpot, e2e)
     prices = {} if price is None else read_prices(price)
     device = gpu(scenario.gpu).name
     if prices and device not in prices:
         raise InputError("price", price, f"gives none for {device}")
     tariff = Tariff(prices=prices, idle_share=IDLE_SHARE if idle_share is None else idle_share)
-    requests = requests_of(asked, scenario)
+    requests = requests_of(asked, scenario, say)
     with progress("requests"):
         served = simulate(scenario, requests, engine, behind, events=EVENTS if chrome_trace else 0)
     document = document_of(scenario, asked, engine, behind, served, slo, tariff)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from pydantic.dataclasses import dataclass
@@ -13,6 +14,7 @@ from asymsim.scenario import Scenario
 
 if TYPE_CHECKING:
     from asymsim.core.layout import Array
+    from asymsim.serving.arrivals import Arrivals
     from asymsim.serving.requests import Requests
 
 # Enough to find a load of 1.1 times what is served in 9 of 10 runs (`saturation.backlog`).
@@ -39,7 +41,8 @@ class Load:
     workload : str, optional
         What requests ask for: the name of a mix or a TOML file. All alike by default, as the scenario says.
     trace : str, optional
-        File of requests with their times and tokens, in place of rate and workload.
+        File of requests in place of a workload. A rate replaces its times; images that it does not mention are the
+        scenario's, none by default.
     rate_scale : float
         How many times faster than recorded a trace is played.
     """
@@ -58,43 +61,65 @@ class Load:
             raise InputError("target_request_rate", self.target_request_rate, "give requests a second above 0")
         if self.num_requests is not None and not 1 <= self.num_requests <= LARGEST_NUMBER:
             raise InputError("num_requests", self.num_requests, f"give a whole number from 1 to {LARGEST_NUMBER}")
-        if self.trace is None and self.rate_scale != 1.0:
-            raise InputError("rate_scale", self.rate_scale, "belongs to a trace; give --target-request-rate instead")
-        if self.trace is not None:
-            for field in ("target_request_rate", "workload"):
-                if getattr(self, field) is not None:
-                    raise InputError(field, getattr(self, field), "the trace says this; give one of the two")
+        if self.rate_scale != 1.0 and (self.trace is None or self.target_request_rate is not None):
+            raise InputError("rate_scale", self.rate_scale, "belongs to a trace's own times; give a rate or this")
+        if self.trace is not None and self.workload is not None:
+            raise InputError("workload", self.workload, "the trace says what requests ask for; give one of the two")
 
 
-def requests_of(load: Load, scenario: Scenario) -> Requests:
+def requests_of(load: Load, scenario: Scenario, say: Callable[[str], None] = lambda line: None) -> Requests:
     """The requests of a load; those that are all alike have the scenario's images, text and output.
+
+    Parameters
+    ----------
+    load : Load
+    scenario : Scenario
+    say : callable
+        Takes a line on what a trace's form could not keep.
 
     Raises
     ------
     InputError
         If a file cannot be read, or a value is out of range.
     """
+    if load.trace is not None:
+        return _traced(load, scenario, say)
+    arrival_s = _arrivals(load).times(load.num_requests or NUM_REQUESTS)
+    if load.workload is None:
+        return _alike(arrival_s, scenario)
+    from asymsim.serving.mix_file import mix
+
+    return mix(load.workload).draw(arrival_s, load.seed)
+
+
+def _arrivals(load: Load) -> Arrivals:
     from asymsim.serving.arrivals import Arrivals
 
-    if load.trace is not None:
-        return _traced(load)
-    at_once = load.target_request_rate is None
-    arrivals = Arrivals(
-        rate=math.inf if load.target_request_rate is None else load.target_request_rate,
-        process="constant" if at_once else load.arrival,
-        burstiness=1.0 if at_once else load.burstiness,
-        seed=load.seed,
+    if load.target_request_rate is None:
+        return Arrivals(rate=math.inf, process="constant")
+    return Arrivals(rate=load.target_request_rate, process=load.arrival, burstiness=load.burstiness, seed=load.seed)
+
+
+def _traced(load: Load, scenario: Scenario, say: Callable[[str], None]) -> Requests:
+    from asymsim.serving.requests import TYPICAL
+    from asymsim.serving.traces import read_trace
+
+    assert load.trace is not None
+    found = read_trace(
+        load.trace,
+        arrivals=None if load.target_request_rate is None else _arrivals(load),
+        rate_scale=load.rate_scale,
+        limit=load.num_requests,
+        num_images=scenario.num_images or 0,
+        image_height=scenario.image_height or TYPICAL,
+        image_width=scenario.image_width or TYPICAL,
     )
-    arrival_s = arrivals.times(load.num_requests or NUM_REQUESTS)
-    if load.workload is not None:
-        from asymsim.serving.mix_file import mix
-
-        return mix(load.workload).draw(arrival_s, load.seed)
-    return _alike(arrival_s, scenario)
-
-
-def _traced(load: Load) -> Requests:
-    raise NotImplementedError
+    say(f"{len(found.requests):,} requests in {found.form}'s form")
+    if found.left_out:
+        say(f"left out {found.left_out:,} rows without a prompt or without output")
+    if found.resized:
+        say(f"{found.resized:,} requests have images of several sizes: all count as the largest")
+    return found.requests
 
 
 def _alike(arrival_s: Array, scenario: Scenario) -> Requests:
