@@ -13,6 +13,7 @@ from asymsim.catalogue.gpu import Gpu, gpu
 from asymsim.core import efficiency as codes
 from asymsim.core import layout
 from asymsim.core.layout import Array, GpuArrays
+from asymsim.core.machine import TICK_S, TICKS_PER_S
 from asymsim.errors import InputError
 from asymsim.operators import OperatorTable
 from asymsim.report import Latency, Seconds
@@ -59,7 +60,8 @@ def gpu_arrays(device: Gpu, dtype: Dtype, engine: Engine | None = None) -> GpuAr
         weight_bytes=operand_bytes,
     )
     if engine is not None:
-        arrays = arrays._replace(host_s=engine.host_s, host_p05=engine.host_p05_s, host_p95=engine.host_p95_s)
+        host_s = math.ceil(engine.host_s * TICKS_PER_S) * TICK_S
+        arrays = arrays._replace(host_s=host_s, host_p05=engine.host_p05_s, host_p95=max(engine.host_p95_s, host_s))
     if dtype.peak in GEMM_SECTION:
         _fill(arrays, device, dtype)
     if engine is not None and engine.fused_quantisation:

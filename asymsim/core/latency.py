@@ -44,7 +44,7 @@ from asymsim.core.layout import (
     GpuArrays,
     Record,
 )
-from asymsim.core.machine import Machine
+from asymsim.core.machine import Machine, whole_ticks_s
 from asymsim.core.roofline import gemm_shape, moved_bytes, roofline_seconds
 from asymsim.core.small_times import all_reduce_seconds, memory_seconds
 
@@ -172,6 +172,8 @@ def execution_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int, memo: 
 def row_time(row: Record, gpu: GpuArrays, tp_size: int, memo: Array) -> tuple[float, float, float, int, int]:
     """Time of all executions of one operator row on each of ``tp_size`` GPUs at once.
 
+    The median of one execution is whole ticks, so medians add up without error in whatever order.
+
     Returns
     -------
     tuple
@@ -180,9 +182,9 @@ def row_time(row: Record, gpu: GpuArrays, tp_size: int, memo: Array) -> tuple[fl
     """
     of = time_class(row)
     source = gpu.sources[of]
-    if source == ROOFLINE:
-        return math.nan, roofline_seconds(row, gpu, tp_size, True), math.nan, of, source
     count = float(row["count"])
+    if source == ROOFLINE:
+        return math.nan, count * whole_ticks_s(roofline_seconds(row, gpu, tp_size, True)), math.nan, of, source
     each_s, known = execution_seconds(row, gpu, tp_size, of, memo)
     if not known:
         source = min(source, TRANSFERRED)
@@ -194,7 +196,8 @@ def row_time(row: Record, gpu: GpuArrays, tp_size: int, memo: Array) -> tuple[fl
     while band < BANDS - 1 and kernel_s >= edges[band + 1]:
         band += 1
     floor_s = roofline_seconds(row, gpu, tp_size, False)
-    seconds = max(each_s * count, floor_s)
+    seconds = count * whole_ticks_s(max(each_s, floor_s))
+    floor_s *= count
     low = max(seconds * min(1.0, quantiles["ratio_p05"][band]), floor_s)
     return low, seconds, seconds * max(1.0, quantiles["ratio_p95"][band]), of, source
 
@@ -219,7 +222,7 @@ def row_interval(row: Record, gpu: GpuArrays, tp_size: int) -> tuple[float, floa
 @kernel
 def row_roofline(row: Record, gpu: GpuArrays, tp_size: int) -> float:
     """The hardware's bound on all executions of one operator row, tiles and waves aside."""
-    return roofline_seconds(row, gpu, tp_size, False)
+    return row["count"] * roofline_seconds(row, gpu, tp_size, False)
 
 
 @kernel

@@ -11,7 +11,14 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from asymsim.core.jit import kernel
+import numpy as np
+
+from asymsim.core.jit import inlined, kernel
+
+# Times are whole multiples of this, a quarter of a picosecond: as multiples of a power of two, up to 2048 s, they add
+# up without rounding, so that a simulation's sum of steps is the estimate's product to the bit.
+TICKS_PER_S = 2.0**42
+TICK_S = 1.0 / TICKS_PER_S
 
 
 class Machine(NamedTuple):
@@ -21,6 +28,12 @@ class Machine(NamedTuple):
     bandwidth_bytes_per_s: float
     l2_bytes: float
     sm_count: float
+
+
+@inlined
+def whole_ticks_s(seconds: float) -> float:
+    """Seconds rounded up to whole ticks: never below a bound, and as monotone as they were."""
+    return float(np.ceil(seconds * TICKS_PER_S) * TICK_S)
 
 
 @kernel

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from asymsim.core.attention import chunked_growth_sum, prefill_pairs
+from asymsim.core.attention import prefill_pairs
+from asymsim.core.cache import KV_BLOCK_TOKENS, attended_entries, cache_of, cached_entries, framework_entries
 from asymsim.core.jit import inlined, kernel
 from asymsim.core.layout import (
     ATTEND,
@@ -17,28 +18,24 @@ from asymsim.core.layout import (
     KV_FINAL_BYTES,
     KV_PAGED_BYTES,
     KV_PREFILL_BYTES,
-    NEAREST,
     PATCH_EMBEDDING,
     PREFILL,
     PROJECT,
     PROJECTOR,
     REPLICATED,
     RESAMPLE,
-    UNLIMITED,
     VISION,
     Array,
     Load,
     ModelArrays,
     Precision,
+    Record,
     ScheduleArrays,
     Workspace,
 )
 from asymsim.core.rows import SOFTMAX_FLOPS, put, put_attention, put_dense, put_elementwise, put_linear, repeat
-from asymsim.core.schedule import capped_growth_sum, growth, round_share, run_language_model, run_tower
+from asymsim.core.schedule import run_language_model, run_tower
 from asymsim.core.selection import put_selection
-
-# Tokens per KV block of a paged cache; the default of vLLM (CacheConfig.block_size).
-KV_BLOCK_TOKENS = 16
 
 
 @inlined
@@ -283,82 +280,68 @@ def put_decode_attention(
         return at
     kind, batch, totals = model.lm_kinds[index], load.batch_size, work.totals
     steps = load.output_tokens - 1
-    visual, text = work.lm_counts[segment, 1], work.lm_counts[segment, 2]
+    cache = cache_of(model, schedule, kind, segment, work.lm_counts[segment, 1], work.lm_counts[segment, 2])
     kv_heads, size = kind["kv_heads"], kind["head_size"]
-    entry_bytes = 2 * size * precision.kv_bits // 8 * layers * batch
-    if kind["cross"]:
-        first = visual * kv_heads
-        torch_first, kept, final, paged = first, first, first, first
-        attended = steps * first
-        torch_attended = attended
-    else:
-        tokens = text + visual * model.visual_in_sequence
-        rule = schedule.kv_rule[segment]
-        budget = tokens
-        if rule["num"] != rule["den"] or rule["plus"] != 0:
-            budget = max(0, rule["num"] * tokens // rule["den"] + rule["plus"])
-        held = min(tokens, budget)
-        free, retain_num, retain_den = UNLIMITED, 1, 1
-        if schedule.threshold >= 0:
-            free, retain_num, retain_den = max(0, schedule.threshold - text), schedule.retain_num, schedule.retain_den
-        whole = 0
-        if schedule.full_head_num > 0:
-            whole = round_share(schedule.full_head_num, schedule.full_head_den, kv_heads, NEAREST)
-        chunk = kind["chunk_tokens"]
-        window = UNLIMITED
-        if kind["window_tokens"] > 0:
-            window = kind["window_tokens"] - 1
-        elif chunk > 0:
-            # The framework slides a window of the chunk's length; the mask itself starts anew with each chunk.
-            window = chunk - 1
-        attended, torch_attended, first, torch_first, kept, final, paged = 0, 0, 0, 0, 0, 0, 0
-        for part in range(2):
-            heads = whole if part == 0 else kv_heads - whole
-            if heads == 0:
-                continue
-            base = tokens if part == 0 else held
-            limit = min(window, budget) if part == 1 and schedule.hold else window
-            torch_seen = capped_growth_sum(base, limit, steps, free, retain_num, retain_den) + steps
-            torch_seen_first = min(base, limit) + 1
-            seen, seen_first = torch_seen, torch_seen_first
-            if chunk > 0:
-                seen = chunked_growth_sum(base, limit, tokens, chunk, steps, free, retain_num, retain_den) + steps
-                seen_first = min(base, limit, tokens % chunk) + 1
-            last = min(base + growth(steps, free, retain_num, retain_den), limit)
-            attended += heads * seen
-            torch_attended += heads * torch_seen
-            first += heads * seen_first
-            torch_first += heads * torch_seen_first
-            kept += heads * min(base, limit)
-            final += heads * last
-            paged += heads * (-(-last // KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS)
+    attended, torch_attended = attended_entries(cache, steps), framework_entries(cache, steps)
+    kept, final = cached_entries(cache, 0, 1), cached_entries(cache, steps, 1)
+    entry_bytes = kv_entry_bytes(kind, layers, precision) * batch
     totals[KV_PREFILL_BYTES] += kept * entry_bytes
     totals[KV_FINAL_BYTES] += final * entry_bytes
-    totals[KV_PAGED_BYTES] += paged * entry_bytes
+    totals[KV_PAGED_BYTES] += cached_entries(cache, steps, KV_BLOCK_TOKENS) * entry_bytes
     work.kv[segment, index, 0] = kept // kv_heads
     work.kv[segment, index, 1] = final // kv_heads
     work.kv[segment, index, 2] = kept
     # The framework attends to all that is cached, and in self-attention to the step's own token.
-    work.kv[segment, index, 3] = torch_attended if kind["cross"] else torch_attended - steps * kv_heads
+    work.kv[segment, index, 3] = torch_attended - steps * cache.own * kv_heads
     flops = 4 * kind["queries_per_kv_head"] * size * layers * batch
-    totals[FIRST_STEP_FLOPS] += first * flops
-    totals[FIRST_STEP_TORCH_FLOPS] += torch_first * flops
+    totals[FIRST_STEP_FLOPS] += attended_entries(cache, 1) * flops
+    totals[FIRST_STEP_TORCH_FLOPS] += framework_entries(cache, 1) * flops
+    return put_decode_step_attention(
+        work.operators, at, kind, start, layers, batch, steps, attended * batch, torch_attended * batch, precision
+    )
+
+
+@kernel
+def kv_entry_bytes(kind: Record, layers: int, precision: Precision) -> int:
+    """Key and value of one token and KV head in ``layers``."""
+    return 2 * kind["head_size"] * precision.kv_bits // 8 * layers
+
+
+@kernel
+def put_decode_step_attention(
+    rows: Array,
+    at: int,
+    kind: Record,
+    start: int,
+    layers: int,
+    sequences: int,
+    steps: int,
+    attended: int,
+    torch_attended: int,
+    precision: Precision,
+) -> int:
+    """Attention of ``steps`` decode steps of ``sequences``; ``attended`` entries are those of all of them together.
+
+    The shape is that of a step with the mean number of entries.
+    """
     if steps == 0 or attended == 0:
         return at
-    count = layers * steps
-    mean_keys = int(attended / (kv_heads * steps))
-    put(work.operators, at, ATTEND, ATTENTION, DECODE, start, layers, count, 1, mean_keys, size)
-    row = work.operators[at]
-    row["groups"] = batch * kind["heads"]
+    kv_heads, size, count = kind["kv_heads"], kind["head_size"], layers * steps
+    mean_keys = int(attended / (kv_heads * steps * sequences))
+    put(rows, at, ATTEND, ATTENTION, DECODE, start, layers, count, 1, mean_keys, size)
+    row = rows[at]
+    row["groups"] = sequences * kind["heads"]
     row["heads"] = kind["heads"]
     row["kv_heads"] = kv_heads
     row["split"] = BY_HEADS
+    flops = 4 * kind["queries_per_kv_head"] * size * layers
     row["flops"] = attended * flops
     row["torch_flops"] = torch_attended * flops
-    row["elementwise_flops"] = SOFTMAX_FLOPS * attended * kind["queries_per_kv_head"] * layers * batch
-    row["read_bytes"] = batch * kind["heads"] * size * precision.activation_bits // 8 * count
+    row["elementwise_flops"] = SOFTMAX_FLOPS * attended * kind["queries_per_kv_head"] * layers
+    row["read_bytes"] = sequences * kind["heads"] * size * precision.activation_bits // 8 * count
     row["write_bytes"] = row["read_bytes"]
+    entry_bytes = kv_entry_bytes(kind, layers, precision)
     row["kv_read_bytes"] = attended * entry_bytes
     if not kind["cross"]:
-        row["kv_write_bytes"] = steps * kv_heads * entry_bytes
+        row["kv_write_bytes"] = sequences * steps * kv_heads * entry_bytes
     return at + 1

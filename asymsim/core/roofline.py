@@ -69,24 +69,25 @@ def kv_bytes(row: Record, tp_size: int) -> float:
 
 @inlined
 def roofline_seconds(row: Record, gpu: GpuArrays, tp_size: int, quantised: bool) -> float:
-    """The hardware's bound on all executions of a row, with whole tiles and waves where ``quantised``."""
+    """The hardware's bound on one execution of a row, with whole tiles and waves where ``quantised``."""
     kind, count = row["kind"], float(row["count"])
     if kind == ALL_REDUCE:
         # A ring moves 2 (p - 1) / p of the message over each link; switches that add up on the way half of it.
         passes = 2.0 if quantised else 1.0
-        return passes * (tp_size - 1) / tp_size * row["write_bytes"] / gpu.link_bytes_per_s
-    memory_s = moved_bytes(row, tp_size) / gpu.bandwidth_bytes_per_s
+        return passes * (tp_size - 1) / tp_size * (row["write_bytes"] / count) / gpu.link_bytes_per_s
+    # Totals are divided by their count first: so a row of any number of like executions has the same quotient.
+    memory_s = moved_bytes(row, tp_size) / count / gpu.bandwidth_bytes_per_s
     share = 1.0 if row["split"] == REPLICATED else 1.0 / tp_size
     if kind == ELEMENTWISE:
-        return max(memory_s, row["elementwise_flops"] * share / gpu.vector_flops_per_s)
+        return max(memory_s, row["elementwise_flops"] / count * share / gpu.vector_flops_per_s)
     peak = gpu.flops_per_s if row["weight_bytes"] > 0 else gpu.activation_flops_per_s
     if kind == GEMM and quantised:
         m, n, k = gemm_shape(row, tp_size)
-        flops = gemm_flops(m, n, k, float(row["groups"]), gpu.sm_count) * count
+        flops = gemm_flops(m, n, k, float(row["groups"]), gpu.sm_count)
     elif kind == UNFUSED_ATTENTION:
-        flops = row["torch_flops"] * share
+        flops = row["torch_flops"] / count * share
     else:
-        flops = row["flops"] * share
+        flops = row["flops"] / count * share
     return max(memory_s, flops / peak)
 
 
