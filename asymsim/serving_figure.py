@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asymsim.core.machine import TICK_S
 from asymsim.plots import A4_WIDTH_INCHES, COLORS, png
-from asymsim.serving.chrome_trace import TICK_S
-from asymsim.serving.metrics import Slo
 from asymsim.serving.saturation import backlog_of
 from asymsim.serving.served import DONE, Served
+from asymsim.serving.slo import Slo
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,8 +13,8 @@ from asymsim.serving.server import Fleet, Server
 from asymsim.terminal import emit, progress, say
 
 if TYPE_CHECKING:
-    from asymsim.serving.metrics import Slo
     from asymsim.serving.served import Served
+    from asymsim.serving.slo import Slo
 
 LOAD, FLEET, SERVER = (Group(name, sort_key=key) for key, name in enumerate(("Load", "Fleet", "Server"), start=2))
 LIMITS = Group("Limits and prices", sort_key=5)
@@ -65,9 +65,9 @@ def serve_sim(
     from asymsim.errors import InputError
     from asymsim.serving.document import document_of
     from asymsim.serving.load import requests_of
-    from asymsim.serving.metrics import slo_ms
     from asymsim.serving.power import IDLE_SHARE, Tariff, read_prices
     from asymsim.serving.simulate import simulate
+    from asymsim.serving.slo import slo_ms
 
     scenario = flags.scenario(given)
     asked, behind, engine = flags.made(Load, load), flags.made(Fleet, fleet), flags.made(Server, server)

@@ -13,25 +13,12 @@ from typing import Any
 import numpy as np
 
 from asymsim.core.layout import Array
-from asymsim.serving.served import EVENTS, Served
+from asymsim.core.machine import TICK_S
+from asymsim.serving.served import EVENTS, STATUS, Served
 from asymsim.units import GIB, MICRO
 
-# Times are exact multiples of this; `Served` says so of seconds, and its logs count it.
-TICK_S = 2.0**-42
 US_PER_TICK = TICK_S / MICRO
 FLEET = 0
-
-# What a request is in after an event; None: it is gone. After its first token, whatever it is given is decoding.
-_PHASE = {
-    "arrive": "queue",
-    "encode": "encode",
-    "schedule": "prefill",
-    "first_token": "decode",
-    "preempt": "queue",
-    "transfer": "transfer",
-    "reject": None,
-    "finish": None,
-}
 
 Event = dict[str, Any]
 
@@ -70,36 +57,50 @@ def _steps(rows: Array) -> Iterator[Event]:
 
 def _spans(rows: Array, last: int) -> Iterator[Event]:
     """Each request's phases, one after the other; those that the log's end cuts off end there."""
-    open_spans: dict[int, Event] = {}
+    now_in: dict[int, tuple[int, Event]] = {}
     started: set[int] = set()
-    for ticks, kind, request, replica, value, _ in rows.tolist():
+    encoded: dict[int, Event] = {}
+    for ticks, kind, request, replica, value, duration in rows.tolist():
         name = EVENTS[kind]
-        if request in open_spans:
-            yield _end(open_spans.pop(request), ticks)
-        phase = _PHASE[name]
+        if name == "encode":
+            # Part of the step that is scheduled at the same moment.
+            encoded[request] = {"encoder_tokens": value, "encoder_us": duration * US_PER_TICK}
+            continue
+        yield from _closed(now_in.pop(request, None), ticks)
         if name == "first_token":
             started.add(request)
-        elif phase == "prefill" and request in started:
-            phase = "decode"
-        if phase is not None:
-            open_spans[request] = {
-                "name": phase,
+        if name == "reject":
+            about = {"name": STATUS[value], "cat": "reject", "ph": "i", "s": "p", "pid": FLEET, "tid": 0}
+            yield {**about, "ts": ticks * US_PER_TICK, "args": {"request": request}}
+        elif name != "finish":
+            args = {"request": request, **(encoded.pop(request, {}) if name == "schedule" else {})}
+            begun = {
+                "name": _phase(name, value, request in started),
                 "cat": "request",
-                "ph": "b",
                 "id": request,
-                # The router may not have chosen yet.
-                "pid": replica + 1 if replica >= 0 else FLEET,
+                "pid": replica + 1,
                 "tid": 0,
-                "ts": ticks * US_PER_TICK,
-                "args": {"request": request, "after": name, "value": value},
+                "args": args,
             }
-            yield open_spans[request]
-    for span in open_spans.values():
-        yield _end(span, last)
+            now_in[request] = ticks, begun
+    for phase in now_in.values():
+        yield from _closed(phase, last)
 
 
-def _end(begin: Event, ticks: int) -> Event:
-    return {**begin, "ph": "e", "ts": ticks * US_PER_TICK, "args": {}}
+def _phase(name: str, tokens: int, started: bool) -> str:
+    """What a request is in after an event; what is scheduled after its first token is decoding, whatever it redoes."""
+    if name in ("arrive", "preempt"):
+        return "queue"
+    if name == "schedule" and not started:
+        return "prefill" if tokens else "encode"
+    return "transfer" if name == "transfer" else "decode"
+
+
+def _closed(phase: tuple[int, Event] | None, ticks: int) -> Iterator[Event]:
+    """The two ends of a phase, unless it took no time."""
+    if phase is not None and ticks > phase[0]:
+        yield {**phase[1], "ph": "b", "ts": phase[0] * US_PER_TICK}
+        yield {**phase[1], "ph": "e", "ts": ticks * US_PER_TICK}
 
 
 def _counters(served: Served, last: int) -> Iterator[Event]:

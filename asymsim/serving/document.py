@@ -8,10 +8,11 @@ from typing import Any
 from asymsim.catalogue.gpu import gpu
 from asymsim.scenario import Scenario
 from asymsim.serving.load import Load
-from asymsim.serving.metrics import Slo, metrics
+from asymsim.serving.metrics import metrics
 from asymsim.serving.power import Tariff, cost
 from asymsim.serving.served import Served
 from asymsim.serving.server import Fleet, Server
+from asymsim.serving.slo import Slo
 
 
 def document_of(

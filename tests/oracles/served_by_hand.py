@@ -9,8 +9,6 @@ import numpy as np
 from asymsim.serving.requests import requests
 from asymsim.serving.served import EVENT, GAP_BINS, GAP_FIRST_S, GAP_RATIO, SAMPLE, Served
 
-TICK_S = 2.0**-42
-
 
 def served(
     sent_s: Any,

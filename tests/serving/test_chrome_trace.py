@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from asymsim.core.machine import TICK_S
 from asymsim.serving.chrome_trace import trace_text
-from asymsim.serving.served import EVENTS
-from oracles.served_by_hand import TICK_S, served
+from asymsim.serving.served import EVENTS, TOO_LARGE
+from oracles.served_by_hand import served
 
 SECOND = round(1 / TICK_S)
 
@@ -19,23 +20,32 @@ def event(second: float, kind: str, request: int, replica: int = 0, value: int =
     return round(second * SECOND), EVENTS.index(kind), request, replica, value, round(lasts * SECOND)
 
 
+# Request 0 goes from an encoder (replica 0) by a transfer to prefill and decode (1), 1 is preempted there, 2 is
+# refused, 3 still waits when the log ends; 4 has one token alone.
 LOG = [
-    event(0.0, "arrive", 0, -1),
-    event(0.0, "encode", 0),
-    event(0.0, "step", -1, value=1, lasts=0.5),
-    event(0.25, "arrive", 1, -1),
-    event(0.5, "schedule", 0),
-    event(0.5, "step", -1, value=1, lasts=0.5),
-    event(1.0, "first_token", 0),
-    event(1.0, "schedule", 1, 1),
-    event(1.0, "step", -1, value=20, lasts=2.0),
-    event(1.5, "first_token", 1, 1),
-    event(2.0, "preempt", 1, 1),
-    event(2.5, "schedule", 1, 1),
-    event(3.0, "finish", 0),
-    event(3.5, "arrive", 2, -1),
-    event(3.5, "reject", 2, -1),
-    event(4.0, "arrive", 3, -1),
+    event(0.0, "arrive", 0, 0),
+    event(0.0, "encode", 0, 0, 576, 0.25),
+    event(0.0, "schedule", 0, 0),
+    event(0.25, "arrive", 1, 1),
+    event(0.5, "schedule", 1, 1, 100),
+    event(0.0, "step", -1, 0, 1, 0.5),
+    event(0.5, "transfer", 0, 0, 10**6, 0.1),
+    event(0.6, "arrive", 0, 1),
+    event(0.5, "step", -1, 1, 1, 0.5),
+    event(1.0, "first_token", 1, 1),
+    event(1.0, "schedule", 0, 1, 640),
+    event(2.0, "first_token", 0, 1),
+    event(2.0, "preempt", 1, 1, 12),
+    event(2.5, "schedule", 1, 1, 112),
+    event(1.0, "step", -1, 1, 20, 2.0),
+    event(3.0, "finish", 0, 1),
+    event(3.0, "arrive", 4, 1),
+    event(3.0, "schedule", 4, 1, 8),
+    event(3.5, "first_token", 4, 1),
+    event(3.5, "finish", 4, 1),
+    event(3.5, "reject", 2, -1, TOO_LARGE),
+    event(3.75, "arrive", 3, 1),
+    event(3.0, "step", -1, 1, 2, 1.0),
 ]
 SAMPLES = [(0, 1, 0, 0, 1), (SECOND, 0, 2, 2**30, 2), (100 * SECOND, 9, 9, 9, 1)]
 
@@ -69,24 +79,41 @@ def test_every_span_ends_where_the_next_begins(events: list[dict[str, Any]]) -> 
 def phases(events: list[dict[str, Any]], request: int) -> list[tuple[str, float, float]]:
     begins = [each for each in events if each["ph"] == "b" and each["id"] == request]
     ends = [each for each in events if each["ph"] == "e" and each["id"] == request]
-    return [(one["name"], one["ts"] / 1e6, other["ts"] / 1e6) for one, other in zip(begins, ends, strict=True)]
+    return [
+        (one["name"], round(one["ts"] / 1e6, 9), round(other["ts"] / 1e6, 9))
+        for one, other in zip(begins, ends, strict=True)
+    ]
 
 
 def test_a_request_goes_through_its_phases(events: list[dict[str, Any]]) -> None:
-    assert phases(events, 0) == [("queue", 0, 0), ("encode", 0, 0.5), ("prefill", 0.5, 1), ("decode", 1, 3)]
+    at_first = [("encode", 0, 0.5), ("transfer", 0.5, 0.6), ("queue", 0.6, 1)]
+    assert phases(events, 0) == [*at_first, ("prefill", 1, 2), ("decode", 2, 3)]
     # Preempted after its first token: what follows the queue is decoding again, cut off where the log ends.
-    names = [("queue", 0.25, 1), ("prefill", 1, 1.5), ("decode", 1.5, 2), ("queue", 2, 2.5), ("decode", 2.5, 4)]
-    assert phases(events, 1) == names
-    assert phases(events, 2) == [("queue", 3.5, 3.5)]
-    assert phases(events, 3) == [("queue", 4, 4)]
+    again = [("decode", 1, 2), ("queue", 2, 2.5), ("decode", 2.5, 4)]
+    assert phases(events, 1) == [("queue", 0.25, 0.5), ("prefill", 0.5, 1), *again]
+    assert phases(events, 2) == []
+    assert phases(events, 3) == [("queue", 3.75, 4)]
+    # Neither its queue nor its decoding takes any time.
+    assert phases(events, 4) == [("prefill", 3, 3.5)]
+
+
+def test_a_refusal_is_a_mark_with_its_reason(events: list[dict[str, Any]]) -> None:
+    (mark,) = (each for each in events if each["ph"] == "i")
+    assert (mark["name"], mark["args"], mark["ts"]) == ("too_large", {"request": 2}, 3.5e6)
+
+
+def test_encoding_stands_in_the_phase_that_does_it(events: list[dict[str, Any]]) -> None:
+    (begin,) = (each for each in events if each["ph"] == "b" and each["name"] == "encode")
+    assert begin["args"] == {"request": 0, "encoder_tokens": 576, "encoder_us": 0.25e6}
 
 
 def test_a_replica_is_a_process_with_its_steps(events: list[dict[str, Any]]) -> None:
     steps = [each for each in events if each["ph"] == "X"]
-    assert [(each["ts"] / 1e6, each["dur"] / 1e6, each["args"]["steps"]) for each in steps] == [
-        (0, 0.5, 1),
-        (0.5, 0.5, 1),
-        (1, 2, 20),
+    assert [(each["pid"], each["ts"] / 1e6, each["dur"] / 1e6, each["args"]["steps"]) for each in steps] == [
+        (1, 0, 0.5, 1),
+        (2, 0.5, 0.5, 1),
+        (2, 1, 2, 20),
+        (2, 3, 1, 2),
     ]
     assert steps[2]["args"]["mean_step_us"] == pytest.approx(1e5)
     names = {each["pid"]: each["args"]["name"] for each in events if each["ph"] == "M"}
