@@ -16,6 +16,7 @@ from asymsim import flags
 from asymsim.cli import run
 from asymsim.serving import simulate as engine
 from asymsim.serving.load import NUM_REQUESTS, Load, requests_of
+from asymsim.serving.record import write_record
 from asymsim.serving.requests import BY_SIZE, TYPICAL
 from asymsim.serving.server import Fleet, Server
 from oracles.served_by_hand import lindley, served
@@ -173,6 +174,36 @@ def test_nothing_is_written_where_a_run_fails(
     monkeypatch.setattr(engine, "simulate", simulate)
     assert "does not fit" in refusal(capsys, "--target-request-rate", "5", "--out", str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_trace_in_place_of_a_workload(calls: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_s,text_tokens,output_tokens\n10,100,5\n11,200,6\n14,300,7\n")
+    for more, times in ((), [0, 1, 4]), (("--rate-scale", "2"), [0, 0.5, 2]), (("--limit", "2"), [0, 1]):
+        assert run(("serve-sim", "--model", "llava-1.5-7b", "--trace", str(trace), *more)) == 0
+        requests = calls[-1][1]
+        assert requests.arrival_s.tolist() == times
+        assert requests.text_tokens.tolist() == [100, 200, 300][: len(times)]
+        assert not requests.num_images.any()
+    captured = capsys.readouterr()
+    assert "3 requests in asymsim's form" in captured.err
+    assert f"llava-1.5-7b on 1 x h100_sxm, unpruned, {trace}" in captured.out
+    # A rate replaces the file's times, and images may come from the scenario.
+    argv = ("--target-request-rate", "2", "--arrival", "constant", "--num-images", "3")
+    assert run(("serve-sim", "--model", "llava-1.5-7b", "--trace", str(trace), *argv)) == 0
+    assert calls[-1][1].arrival_s.tolist() == [0.5, 1.0, 1.5]
+    assert set(calls[-1][1].num_images) == {3}
+
+
+def test_a_record_can_be_played_again(tmp_path: Path) -> None:
+    load = Load(target_request_rate=3.0, num_requests=20, workload="documents")
+    asked = requests_of(load, asymsim.Scenario(model="llava-1.5-7b"))
+    made = served(asked.arrival_s, np.full(20, 0.5), np.full(20, 1.0), output_tokens=asked.output_tokens)
+    write_record(made, tmp_path / "requests.csv")
+    again = requests_of(Load(trace=str(tmp_path / "requests.csv")), asymsim.Scenario(model="llava-1.5-7b"))
+    assert again.output_tokens.tolist() == asked.output_tokens.tolist()
+    assert again.visual_tokens.tolist() == made.visual_tokens.tolist()
+    assert again.arrival_s == pytest.approx(asked.arrival_s - asked.arrival_s[0])
 
 
 def test_requests_all_alike() -> None:
