@@ -126,8 +126,15 @@ def _distribution(
 
     ordered = scale * np.sort(values[np.isfinite(values)])
     if len(ordered):
-        shares = 100.0 * np.arange(len(ordered) + 1) / len(ordered)
-        axes.plot(np.append(ordered[0], ordered), shares, color=RUNNING, linewidth=1.2, drawstyle="steps-post")
+        places = np.unique(np.linspace(0, len(ordered) - 1, MOST_POINTS).round().astype(int))
+        shares = 100.0 * (places + 1) / len(ordered)
+        axes.plot(
+            np.append(ordered[0], ordered[places]),
+            np.append(0.0, shares),
+            color=RUNNING,
+            linewidth=1.2,
+            drawstyle="steps-post",
+        )
     else:
         axes.text(0.5, 0.5, "no request done", transform=axes.transAxes, ha="center", fontsize=8, color="0.35")
     notes = ["saturated: grows as long as requests arrive"] if growing else []
@@ -136,9 +143,13 @@ def _distribution(
         if len(ordered) and not growing:
             notes.append(f"{100.0 * np.mean(ordered <= scale * limit):.1f} % meet the SLO of {scale * limit:g} {unit}")
     axes.set_title("; ".join(notes), fontsize=8)
+    inside = np.append(ordered, [] if limit is None else scale * limit)
+    low, high = (inside.min(), inside.max()) if len(inside) else (1.0, 10.0)
+    # Where all are equal, but for rounding, the axis still has a length.
+    room = max(1.05, (high / low) ** 0.04)
+    axes.set_xlim(low / room, high * room)
     axes.set_xscale("log")
-    spread = max(ordered[-1], scale * (limit or 0)) / ordered[0] if len(ordered) else 10.0
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if spread < 200 else (1.0,)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_ylim(0, 102)
