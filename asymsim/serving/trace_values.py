@@ -32,17 +32,21 @@ def whole_numbers(
     """
     if default is not None and absent(raw):
         return np.full(len(raw), default, np.int64)
+    remedy = f"give a whole number from {lowest} to {highest}"
     numbers = _fast(raw, np.int64, {str}, {int})
-    if numbers is None:
-        numbers = np.empty(len(raw), np.int64)
-        for place, value in enumerate(raw):
-            number = default if value is None or value == "" else _whole(value)
-            if number is None or (number != default and not lowest <= number <= highest):
-                raise rows.error(lines[place], name, value, f"give a whole number from {lowest} to {highest}")
-            numbers[place] = number
-    outside = np.flatnonzero((numbers < lowest) | (numbers > highest))
-    for place in outside[:1] if default is None else outside[numbers[outside] != default][:1]:
-        raise rows.error(lines[place], name, raw[place], f"give a whole number from {lowest} to {highest}")
+    if numbers is not None:
+        for place in np.flatnonzero((numbers < lowest) | (numbers > highest))[:1]:
+            raise rows.error(lines[place], name, raw[place], remedy)
+        return numbers
+    numbers = np.empty(len(raw), np.int64)
+    for place, value in enumerate(raw):
+        if default is not None and (value is None or value == ""):
+            numbers[place] = default
+            continue
+        number = _whole(value)
+        if number is None or not lowest <= number <= highest:
+            raise rows.error(lines[place], name, value, remedy)
+        numbers[place] = number
     return numbers
 
 
