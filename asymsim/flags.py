@@ -1,4 +1,4 @@
-"""The command line's flags: the fields of a ``Scenario``, described where they are defined and nowhere else."""
+"""The command line's flags: the fields of a ``Scenario`` and its like, described where they are defined alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import inspect
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import cyclopts
 from cyclopts import Group, Parameter
@@ -19,9 +19,10 @@ from asymsim.scenario import Scenario
 
 SCENARIO = Group("Scenario", sort_key=1)
 COMPARISON = Group("Comparison", sort_key=2)
-OUTPUT = Group("Output", sort_key=3)
-ALIASES = {"text_tokens": "--isl", "output_tokens": "--osl"}
-FLAGS = {"settings": "--set"}
+OUTPUT = Group("Output", sort_key=9)
+ALIASES = {"text_tokens": "--isl", "output_tokens": "--osl", "num_requests": "--limit"}
+FLAGS = {"settings": "--set", "concurrency": "--target-concurrency"}
+_Kind = TypeVar("_Kind")
 _SHAPES = {
     "int_parsing": "give a whole number",
     "int_from_float": "give a whole number",
@@ -31,12 +32,16 @@ _SHAPES = {
 
 
 def scenario_command(
-    *, without: Sequence[str] = (), texts: Mapping[str, str] | None = None
+    *,
+    without: Sequence[str] = (),
+    texts: Mapping[str, str] | None = None,
+    also: Sequence[tuple[type, Group]] = (),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the fields of ``Scenario`` as flags.
 
     The command takes the values that were given as a first argument, a dictionary of strings to be
-    checked by `scenario`, and flags of its own as keywords.
+    checked by `scenario`, and flags of its own as keywords. For each class of ``also`` it takes a further
+    dictionary, to be checked by `made`.
 
     Parameters
     ----------
@@ -44,19 +49,27 @@ def scenario_command(
         Fields that make no sense for this command.
     texts : mapping
         Help of the fields that mean something else here, such as several models joined by commas.
+    also : sequence of (type, Group)
+        Further dataclasses whose fields are flags too, and the heading of these in the help.
     """
+    kinds = ((Scenario, SCENARIO), *also)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command).parameters.values())[1:]
+        own = list(inspect.signature(command).parameters.values())[len(kinds) :]
         hints = get_type_hints(command, include_extras=True)
 
         def wrapper(**values: Any) -> None:
-            given = {field: values.pop(field) for field in fields if field in values}
-            command(given, **values)
+            given = [{name: values.pop(name) for name in names if name in values} for names in fields]
+            command(*given, **values)
 
-        shown = [_flag(field, texts or {}) for field in dataclasses.fields(Scenario) if field.name not in without]
-        fields = [flag.name for flag in shown]
-        parameters = shown + [each.replace(annotation=hints[each.name]) for each in own]
+        shown = [
+            [_flag(kind, field, group, texts or {}) for field in dataclasses.fields(kind) if field.name not in without]
+            for kind, group in kinds
+        ]
+        fields = [[flag.name for flag in flags] for flags in shown]
+        parameters = [flag for flags in shown for flag in flags] + [
+            each.replace(annotation=hints[each.name]) for each in own
+        ]
         parameters.sort(key=lambda each: each.default is not inspect.Parameter.empty)
         wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -66,18 +79,20 @@ def scenario_command(
     return decorate
 
 
-def _flag(field: dataclasses.Field[Any], texts: Mapping[str, str]) -> inspect.Parameter:
-    """One field as a flag that hands on what was typed, so that ``Scenario`` alone judges values."""
+def _flag(kind: type, field: dataclasses.Field[Any], group: Group, texts: Mapping[str, str]) -> inspect.Parameter:
+    """One field as a flag that hands on what was typed, so that the class alone judges values."""
     names = [FLAGS.get(field.name, f"--{field.name.replace('_', '-')}")]
     names += [ALIASES[field.name]] if field.name in ALIASES else []
-    text = texts.get(field.name, descriptions().get(field.name, ""))
-    hint: Any = get_type_hints(Scenario)[field.name]
+    text = texts.get(field.name, descriptions(kind).get(field.name, ""))
+    hint: Any = get_type_hints(kind)[field.name]
     default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
     if field.name == "settings":
-        how = Parameter(name=names, help=text, group=SCENARIO, negative="", show_default=False)
+        how = Parameter(name=names, help=text, group=group, negative="", show_default=False)
         hint, default = list[str] | None, None
+    elif hint is bool:
+        how = Parameter(name=names, help=text, group=group)
     else:
-        how = Parameter(name=names, help=text, group=SCENARIO, converter=_as_typed)
+        how = Parameter(name=names, help=text, group=group, converter=_as_typed)
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, how]
     )
@@ -88,12 +103,12 @@ def _as_typed(_hint: Any, tokens: Sequence[Any]) -> Any:
 
 
 @cache
-def descriptions() -> dict[str, str]:
-    """What the docstring of ``Scenario`` says of each field."""
+def descriptions(kind: type = Scenario) -> dict[str, str]:
+    """What the docstring of a class says of each field."""
     texts: dict[str, str] = {}
     names: list[str] = []
     # Under ``python -OO`` there is no docstring, and help without descriptions is still help.
-    for line in (inspect.getdoc(Scenario) or "").partition("----------")[2].splitlines():
+    for line in (inspect.getdoc(kind) or "").partition("----------")[2].splitlines():
         if " : " in line and not line.startswith(" "):
             names = line.split(" : ")[0].split(", ")
         elif line.startswith(" "):
@@ -112,8 +127,19 @@ def scenario(given: Mapping[str, Any], **more: Any) -> Scenario:
     values = {**given, **more}
     if "settings" in values:
         values["settings"] = settings(values["settings"] or ())
+    return made(Scenario, values)
+
+
+def made(kind: type[_Kind], given: Mapping[str, Any]) -> _Kind:
+    """A dataclass from the values of flags.
+
+    Raises
+    ------
+    InputError
+        If one has the wrong form or is out of range.
+    """
     try:
-        return Scenario(**values)
+        return kind(**given)
     except ValidationError as error:
         first = error.errors()[0]
         field, message = str(first["loc"][0]), first["msg"][0].lower() + first["msg"][1:]

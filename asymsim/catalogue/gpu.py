@@ -78,7 +78,8 @@ class Gpu:
     tdp_w : float
         Board or module power limit, W.
     price_usd_per_hour : float, optional
-        Rent of one GPU, US dollars an hour; none ships, for want of an honest source.
+        Rent of one GPU on demand, US dollars an hour: one provider's list price on one day, which the source names.
+        Providers differ by a factor of 4, and prices move within weeks: plan with your own.
     sources : dict of str to str
         Where each number comes from, by the name of its field.
     efficiency : dict of str to dict

@@ -188,6 +188,8 @@ class LanguageModel:
         False where visual tokens reach the model by cross-attention alone (mllama).
     other_parameters : int
         Final norm, head bias and the like, counted as the model's layers and norms.
+    context_tokens : int, optional
+        Longest prompt and output together; None where the file and its class do not say.
     """
 
     hidden_size: int
@@ -199,6 +201,7 @@ class LanguageModel:
     mask: Literal["causal", "prefix", "image_bidirectional"] = "causal"
     visual_in_sequence: bool = True
     other_parameters: int = 0
+    context_tokens: int | None = None
 
     @property
     def embedding_parameters(self) -> int:

@@ -107,16 +107,35 @@ def read_drawn(
     InputError
         If a key is unknown or missing, or a parameter out of range.
     """
+    drawn, values = _read(content, where, whole, bounds, {"samples": integer(1, LARGEST_SAMPLES), "with": _name})
+    need(values, ("samples",), where)
+    return drawn, values["samples"], values.get("with")
+
+
+def read_distribution(content: Mapping[str, Any], where: str, whole: bool, bounds: tuple[float, float]) -> Drawn:
+    """A distribution from its table, of which as many samples are taken as somebody asks for.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown or missing, or a parameter out of range.
+    """
+    return _read(content, where, whole, bounds, {})[0]
+
+
+def _read(
+    content: Mapping[str, Any], where: str, whole: bool, bounds: tuple[float, float], others: Mapping[str, Reader]
+) -> tuple[Drawn, dict[str, Any]]:
+    """A distribution, and all values of its table, those of other keys too."""
     name = choice(*PARAMETERS)(content["distribution"], f"{where}: distribution")
     readers: dict[str, Reader] = {
         "distribution": choice(*PARAMETERS),
-        "samples": integer(1, LARGEST_SAMPLES),
         "seed": integer(0, 2**62),
-        "with": _name,
+        **others,
         **dict.fromkeys((*PARAMETERS[name], "min", "max"), _number),
     }
     values = table(content, where, readers)
-    need(values, (*PARAMETERS[name], "samples"), where)
+    need(values, PARAMETERS[name], where)
     parameters = tuple(values[key] for key in PARAMETERS[name])
     for key, value in zip(PARAMETERS[name], parameters, strict=True):
         if (
@@ -134,8 +153,7 @@ def read_drawn(
         raise InputError(
             f"{where}: min to max", f"{lowest:g} to {highest:g}", f"stay within {bounds[0]} to {bounds[1]}"
         )
-    drawn = Drawn(name, parameters, values.get("seed", 0), whole, lowest, highest)
-    return drawn, values["samples"], values.get("with")
+    return Drawn(name, parameters, values.get("seed", 0), whole, lowest, highest), values
 
 
 def _number(value: object, where: str) -> float:

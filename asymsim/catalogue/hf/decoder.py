@@ -10,6 +10,9 @@ from asymsim.catalogue.model import LanguageModel, Layer
 
 # Deeper is a typing error; the deepest published decoders have under 200 layers.
 MOST_LAYERS = 2048
+# Longer than any model claims (Llama 4 Scout: 10,485,760).
+LARGEST_CONTEXT = 2**31
+LARGEST_STRETCH = 2**16
 
 
 def decoder_layer(
@@ -94,6 +97,34 @@ def sliding_stack(
     return (windowed, layer), tuple(0 if slides else 1 for slides in sliding)
 
 
+def context_tokens(fields: Fields, scaled: bool = False) -> int | None:
+    """Longest sequence of a model: its positions, times the factor by which its rotary embedding is stretched.
+
+    The rule is that of vLLM (``_get_and_verify_max_len``): long and Llama 3 ropes state the stretched length, YaRN
+    states the one before. Windows and chunks bound what a token sees, not how long a sequence may be.
+
+    Parameters
+    ----------
+    fields : Fields
+        The text part of the file, class defaults behind it.
+    scaled : bool
+        The stated length is the stretched one whatever the rope (Gemma 3).
+    """
+    if "max_position_embeddings" not in fields:
+        return None
+    length = fields.integer("max_position_embeddings", maximum=LARGEST_CONTEXT)
+    rope = fields.part("rope_parameters" if "rope_parameters" in fields else "rope_scaling")
+    kind = rope.get("rope_type", rope.get("type"))
+    if scaled or kind in ("su", "longrope", "llama3"):
+        return length
+    factor = rope.get("factor", 1.0)
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= LARGEST_STRETCH:
+        raise rope.error("factor", f"give a number from 1 to {LARGEST_STRETCH}")
+    if kind == "yarn":
+        length = rope.integer("original_max_position_embeddings", length, maximum=LARGEST_CONTEXT)
+    return int(length * factor)
+
+
 def decoder(fields: Fields, layer_kinds: tuple[Layer, ...], pattern: tuple[int, ...], **changes: Any) -> LanguageModel:
     """A decoder with a final RMSNorm and a head without bias."""
     hidden = fields.integer("hidden_size")
@@ -104,5 +135,6 @@ def decoder(fields: Fields, layer_kinds: tuple[Layer, ...], pattern: tuple[int, 
         "layer_pattern": pattern,
         "tied": fields.flag("tie_word_embeddings"),
         "other_parameters": hidden,
+        "context_tokens": context_tokens(fields),
     }
     return LanguageModel(**{**shape, **changes})

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from asymsim.catalogue.hf.base import Fields
-from asymsim.catalogue.hf.decoder import decoder, decoder_layer, layer_count, sliding_layers, sliding_stack
+from asymsim.catalogue.hf.decoder import (
+    context_tokens,
+    decoder,
+    decoder_layer,
+    layer_count,
+    sliding_layers,
+    sliding_stack,
+)
 from asymsim.catalogue.model import LanguageModel
 from asymsim.errors import UnsupportedError
 
@@ -20,6 +27,7 @@ _GEMMA2: dict[str, Any] = {
     "head_dim": 256,
     "tie_word_embeddings": True,
     "sliding_window": 4096,
+    "max_position_embeddings": 8192,
 }
 GEMMA_DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma": {
@@ -31,9 +39,10 @@ GEMMA_DEFAULTS: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 16,
         "head_dim": 256,
         "tie_word_embeddings": True,
+        "max_position_embeddings": 8192,
     },
     "gemma2": _GEMMA2,
-    "gemma3_text": {**_GEMMA2, "vocab_size": 262208},
+    "gemma3_text": {**_GEMMA2, "vocab_size": 262208, "max_position_embeddings": 131072},
 }
 
 
@@ -62,7 +71,9 @@ def _sliding(fields: Fields, every: int, head_norm: bool, changes: dict[str, Any
     layer = decoder_layer(fields, qkv_bias=bias, output_bias=bias, head_norm=head_norm, norms=4)
     rule = tuple((index + 1) % every != 0 for index in range(layer_count(fields)))
     window = fields.integer("sliding_window", 0, minimum=0)
-    return decoder(fields, *sliding_stack(layer, window, sliding_layers(fields, rule)), **changes)
+    length = context_tokens(fields, scaled=head_norm)
+    stack = sliding_stack(layer, window, sliding_layers(fields, rule))
+    return decoder(fields, *stack, **{"context_tokens": length, **changes})
 
 
 def _check_causal(fields: Fields, changes: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ TEXT_DEFAULTS: dict[str, Any] = {
     "interleave_moe_layer_step": 1,
     "no_rope_layer_interval": 4,
     "attention_chunk_size": 8192,
+    "max_position_embeddings": 131072,
 }
 VISION_DEFAULTS: dict[str, Any] = {
     "hidden_size": 768,

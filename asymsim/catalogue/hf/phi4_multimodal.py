@@ -20,6 +20,7 @@ TEXT_DEFAULTS: dict[str, Any] = {
     "num_hidden_layers": 32,
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
+    "max_position_embeddings": 131072,
 }
 VISION_DEFAULTS: dict[str, Any] = {
     "hidden_size": 1152,

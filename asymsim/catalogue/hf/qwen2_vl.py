@@ -21,6 +21,7 @@ TEXT_DEFAULTS: dict[str, Any] = {
     "num_key_value_heads": 8,
     "sliding_window": 4096,
     "max_window_layers": 80,
+    "max_position_embeddings": 32768,
 }
 VISION_DEFAULTS: dict[str, Any] = {
     "depth": 32,

@@ -20,6 +20,7 @@ TEXT_DEFAULTS: dict[str, Any] = {
     "num_attention_heads": 32,
     "num_key_value_heads": 32,
     "head_dim": 128,
+    "max_position_embeddings": 128000,
 }
 VISION_DEFAULTS: dict[str, Any] = {
     "depth": 27,

@@ -22,6 +22,7 @@ TEXT_DEFAULTS: dict[str, Any] = {
     "num_experts": 60,
     "decoder_sparse_step": 1,
     "mlp_only_layers": [],
+    "max_position_embeddings": 128000,
 }
 
 

@@ -12,26 +12,40 @@ from asymsim.catalogue.model import LanguageModel, Layer, VlmModel
 __all__ = ["DECODERS", "DEFAULTS", "decoder", "decoder_layer", "language_model", "layer_count"]
 
 
-def _defaults(vocab: int, hidden: int, intermediate: int, layers: int, heads: int, **others: Any) -> dict[str, Any]:
+def _defaults(
+    vocab: int, hidden: int, intermediate: int, layers: int, heads: int, context: int, **others: Any
+) -> dict[str, Any]:
     return {
         "vocab_size": vocab,
         "hidden_size": hidden,
         "intermediate_size": intermediate,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
+        "max_position_embeddings": context,
         **others,
     }
 
 
 # Class defaults of transformers 5.23.0, models/*/configuration_*.py; a key that is absent follows from another.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": _defaults(32000, 4096, 11008, 32, 32),
-    "mistral": _defaults(32000, 4096, 14336, 32, 32, num_key_value_heads=8, sliding_window=4096),
-    "qwen2": _defaults(151936, 4096, 22016, 32, 32, num_key_value_heads=32, sliding_window=4096, max_window_layers=28),
-    "qwen3": _defaults(
-        151936, 4096, 22016, 32, 32, num_key_value_heads=32, head_dim=128, sliding_window=4096, max_window_layers=28
+    "llama": _defaults(32000, 4096, 11008, 32, 32, 2048),
+    "mistral": _defaults(32000, 4096, 14336, 32, 32, 131072, num_key_value_heads=8, sliding_window=4096),
+    "qwen2": _defaults(
+        151936, 4096, 22016, 32, 32, 32768, num_key_value_heads=32, sliding_window=4096, max_window_layers=28
     ),
-    "phi3": _defaults(32064, 3072, 8192, 32, 32),
+    "qwen3": _defaults(
+        151936,
+        4096,
+        22016,
+        32,
+        32,
+        32768,
+        num_key_value_heads=32,
+        head_dim=128,
+        sliding_window=4096,
+        max_window_layers=28,
+    ),
+    "phi3": _defaults(32064, 3072, 8192, 32, 32, 4096),
     **GEMMA_DEFAULTS,
 }
 

@@ -1,0 +1,115 @@
+"""A fleet under load, simulated request by request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from asymsim import flags
+from asymsim.commands.shared import FormatFlag
+from asymsim.serving.load import Load
+from asymsim.serving.server import Fleet, Server
+from asymsim.terminal import emit, progress, say
+
+if TYPE_CHECKING:
+    from asymsim.serving.served import Served
+    from asymsim.serving.slo import Slo
+
+LOAD, FLEET, SERVER = (Group(name, sort_key=key) for key, name in enumerate(("Load", "Fleet", "Server"), start=2))
+LIMITS = Group("Limits and prices", sort_key=5)
+# What a trace keeps: about 20 MB of JSON, which Perfetto still opens at once.
+EVENTS = 100_000
+# What only requests that are all alike take from the scenario; a trace may leave the images to it.
+OF_ALIKE = ("text_tokens", "output_tokens", "visual_tokens")
+IMAGES = ("num_images", "image_height", "image_width")
+
+
+@flags.scenario_command(without=("batch_size", "convention"), also=((Load, LOAD), (Fleet, FLEET), (Server, SERVER)))
+def serve_sim(
+    given: dict[str, Any],
+    load: dict[str, Any],
+    fleet: dict[str, Any],
+    server: dict[str, Any],
+    *,
+    ttft: Annotated[float | None, Parameter(group=LIMITS)] = None,
+    tpot: Annotated[float | None, Parameter(group=LIMITS)] = None,
+    e2e: Annotated[float | None, Parameter(group=LIMITS)] = None,
+    price: Annotated[str | None, Parameter(group=LIMITS)] = None,
+    idle_share: Annotated[float | None, Parameter(group=LIMITS)] = None,
+    chrome_trace: Annotated[bool, Parameter(group=flags.OUTPUT, negative="")] = False,
+    format: FormatFlag = None,
+    out: Annotated[str | None, Parameter(group=flags.OUTPUT)] = None,
+) -> None:
+    """Simulate a fleet under load: latencies, goodput, use, energy and cost.
+
+    Parameters
+    ----------
+    ttft
+        Most milliseconds to the first token, for goodput.
+    tpot
+        Most milliseconds for each token after the first, for goodput.
+    e2e
+        Most milliseconds to the last token, for goodput.
+    price
+        US dollars an hour of one GPU, such as h100_sxm=2.49, instead of the catalogue's list price of one day.
+    idle_share
+        Power of a GPU that waits, as a share of its limit; 0.17 by default.
+    chrome_trace
+        Write also trace.json, the first events for Perfetto or chrome://tracing.
+    out
+        Folder for result.json, requests.parquet and timeline.png.
+    """
+    from asymsim import report, serving_views
+    from asymsim.catalogue.gpu import gpu
+    from asymsim.errors import InputError
+    from asymsim.serving.document import document_of
+    from asymsim.serving.load import requests_of
+    from asymsim.serving.power import IDLE_SHARE, Tariff, read_prices
+    from asymsim.serving.simulate import simulate
+    from asymsim.serving.slo import slo_ms
+
+    scenario = flags.scenario(given)
+    asked, behind, engine = flags.made(Load, load), flags.made(Fleet, fleet), flags.made(Server, server)
+    if asked.target_request_rate is None and asked.trace is None and not behind.concurrency:
+        raise InputError("target_request_rate", None, "give it, --target-concurrency or --trace")
+    if chrome_trace and out is None:
+        raise InputError("chrome_trace", True, "name a folder for it with --out")
+    for field in OF_ALIKE + (() if asked.workload is None else IMAGES):
+        if field in given and (asked.workload or asked.trace):
+            raise InputError(field, given[field], f"{asked.workload or asked.trace} says this; leave it out")
+    slo = slo_ms(ttft, tpot, e2e)
+    prices = {} if price is None else read_prices(price)
+    device = gpu(scenario.gpu).name
+    if prices and device not in prices:
+        raise InputError("price", price, f"gives none for {device}")
+    tariff = Tariff(prices=prices, idle_share=IDLE_SHARE if idle_share is None else idle_share)
+    requests = requests_of(asked, scenario, say)
+    with progress("requests"):
+        served = simulate(scenario, requests, engine, behind, events=EVENTS if chrome_trace else 0)
+    document = document_of(scenario, asked, engine, behind, served, slo, tariff)
+    if out is not None:
+        _write(out, document, served, slo, chrome_trace)
+    emit(document, [report.flatten(document)], lambda: serving_views.serve_parts(document), format, None)
+
+
+def _write(out: str, document: dict[str, Any], served: Served, slo: Slo, chrome_trace: bool) -> None:
+    """The files of a run; all are made before any is written."""
+    from asymsim.files import make_folder, write_file
+    from asymsim.serving.chrome_trace import trace_text
+    from asymsim.serving.record import parquet_bytes
+    from asymsim.serving_figure import timeline_figure
+    from asymsim.serving_views import title_of
+    from asymsim.tables import json_text
+
+    contents: dict[str, str | bytes] = {
+        "result.json": json_text(document),
+        "requests.parquet": parquet_bytes(served),
+        "timeline.png": timeline_figure(served, slo, title_of(document)),
+    }
+    if chrome_trace:
+        contents["trace.json"] = trace_text(served)
+    folder = make_folder(out)
+    for name, content in contents.items():
+        write_file(folder / name, content)
+    say(f"wrote {', '.join(contents)} in {folder}")

@@ -1,0 +1,53 @@
+"""Limits on a request's latency."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic.dataclasses import dataclass
+
+from asymsim.catalogue.base import STRICT
+from asymsim.errors import InputError
+from asymsim.units import MILLI
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Slo:
+    """What a request must meet; None: no limit.
+
+    Attributes
+    ----------
+    ttft_s, tpot_s, e2e_s : float, optional
+        Most seconds to the first token, for each token after it, and to the last.
+    """
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("ttft_s", "tpot_s", "e2e_s"):
+            limit = getattr(self, field)
+            if limit is not None and not 0.0 < limit < math.inf:
+                raise InputError(field, limit, "give a time above 0")
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The limits that there are."""
+        limits = {"ttft_s": self.ttft_s, "tpot_s": self.tpot_s, "e2e_s": self.e2e_s}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def slo_ms(ttft: float | None = None, tpot: float | None = None, e2e: float | None = None) -> Slo:
+    """Limits in milliseconds, as the command line takes them.
+
+    Raises
+    ------
+    InputError
+        If one is not above 0.
+    """
+    for field, limit in (("ttft", ttft), ("tpot", tpot), ("e2e", e2e)):
+        if limit is not None and not 0.0 < limit < math.inf:
+            raise InputError(field, limit, "give milliseconds above 0")
+    seconds = [None if limit is None else limit * MILLI for limit in (ttft, tpot, e2e)]
+    return Slo(ttft_s=seconds[0], tpot_s=seconds[1], e2e_s=seconds[2])
