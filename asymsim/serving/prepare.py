@@ -8,11 +8,11 @@ import numpy as np
 
 from asymsim.core import layout as core
 from asymsim.core.estimate import COUNTS, MANY, TIMES, evaluate_rows, workspace
-from asymsim.core.layout import DECODING, ENCODER_END, Array, ModelArrays, ScheduleArrays
+from asymsim.core.layout import DECODING, ENCODER_END, Array, ModelArrays, Precision, ScheduleArrays
 from asymsim.core.machine import TICKS_PER_S
+from asymsim.core.operators import kv_entry_bytes
 from asymsim.core.serving import layout
 from asymsim.core.serving.kinds import describe
-from asymsim.errors import InputError
 from asymsim.estimation import Setting, check_countable
 from asymsim.serving.requests import BY_SIZE, TYPICAL, Requests
 from asymsim.sweep.draws import uniform
@@ -40,7 +40,7 @@ def kinds_of(bound: Setting, requests: Requests, chunked_prefill: bool) -> Kinds
     drawn = uniform(MIXTURE_SEED, 0, np.arange(len(requests), dtype=np.uint64)) * shares[-1]
     schedule = np.minimum(np.searchsorted(shares, drawn, side="right"), len(shares) - 1)
     arrays = [each for _, each in bound.schedules]
-    groups, segments = _groups(bound.model_arrays, arrays)
+    groups, segments = _groups(bound.model_arrays, bound.precision, arrays)
     kinds = np.zeros((len(arrays), len(loads)), layout.KIND)
     caches = np.zeros((len(arrays), len(loads), len(groups)), layout.CACHE)
     activation_bytes = 0
@@ -124,13 +124,16 @@ def _distinct(*columns: Array) -> tuple[Array, Array]:
     return np.stack(found[1:], axis=1), of
 
 
-def _groups(model: ModelArrays, schedules: list[ScheduleArrays]) -> tuple[Array, Array]:
+def _groups(model: ModelArrays, precision: Precision, schedules: list[ScheduleArrays]) -> tuple[Array, Array]:
     """Layers that are alike under all schedules, and the segment of each schedule that stands for each group."""
     kinds = np.argmax(np.diff(model.lm_prefix, axis=0), axis=1)
-    alike: dict[tuple[object, ...], list[int]] = {}
+    alike: dict[tuple[int, tuple[object, ...]], list[int]] = {}
     for layer, kind in enumerate(kinds.tolist()):
-        alike.setdefault((kind, *(_treatment(each, layer) for each in schedules)), []).append(layer)
-    groups = np.array([(key[0], len(layers)) for key, layers in alike.items()], layout.GROUP)
+        alike.setdefault((kind, tuple(_treatment(each, layer) for each in schedules)), []).append(layer)
+    groups = np.zeros(len(alike), layout.GROUP)
+    for group, ((kind, _), layers) in zip(groups, alike.items(), strict=True):
+        group["kind"], group["layers"] = kind, len(layers)
+        group["entry_bytes"] = kv_entry_bytes(model.lm_kinds[kind], len(layers), precision)
     segments = [[_segment(each, layers[0]) for layers in alike.values()] for each in schedules]
     return groups, np.array(segments, np.int64)
 

@@ -96,7 +96,7 @@ class Fleet:
             raise InputError("replicas", self.replicas, "give 0 where the fleet has pools of its own for each phase")
         if not self.replicas and not all(pools):
             raise InputError("prefill_replicas, decode_replicas", pools, "give both, or whole replicas instead")
-        if not 0.0 < self.transfer_bytes_per_s:
+        if not self.transfer_bytes_per_s > 0.0:
             raise InputError("transfer_bytes_per_s", self.transfer_bytes_per_s, "give bytes a second above 0")
         if not 0.0 <= self.transfer_latency_s < 3600.0:
             raise InputError("transfer_latency_s", self.transfer_latency_s, "give seconds from 0")

@@ -124,7 +124,7 @@ def limits_of(bound: Setting, kinds: Kinds, server: Server, fleet: Fleet) -> Lim
 
 def context_tokens(model: VlmModel) -> int:
     """The longest sequence that a model takes."""
-    return getattr(model.language_model, "context_tokens", None) or layout.NEVER
+    return model.language_model.context_tokens or layout.NEVER
 
 
 def pace_of(bound: Setting, kinds: Kinds, server: Server) -> Pace:
@@ -134,7 +134,6 @@ def pace_of(bound: Setting, kinds: Kinds, server: Server) -> Pace:
         model=bound.model_arrays,
         gpu=bound.gpu_arrays,
         precision=bound.precision,
-        groups=kinds.groups,
         dense=np.full((len(bound.model_arrays.lm_kinds), most), layout.NONE, np.int64),
         head=np.full(server.max_num_seqs + 1, layout.NONE, np.int64),
         embed=np.full(most, layout.NONE, np.int64),
@@ -163,11 +162,12 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, event
     for name in ("head", "tail", "planned", "freed_head", "freed_tail"):
         replicas[name] = layout.NONE
     whole = np.zeros(1, layout.FLEET)
-    whole["number"] = numbers
+    whole["number"], whole["to_cut"] = numbers, layout.NONE
     whole["first"] = np.cumsum([0, *numbers[:-1]])
     return State(
         requests=asked,
         kinds=kinds.kinds,
+        groups=kinds.groups,
         caches=kinds.caches,
         replicas=replicas,
         runs=np.zeros((len(replicas), server.max_num_seqs), np.int64),
@@ -195,9 +195,7 @@ def _shared_images(requests: Requests, kinds: Kinds) -> tuple[Array, int]:
     return image, int((often > 1).sum())
 
 
-def _served(
-    requests: Requests, kinds: Kinds, state: State, limits: Limits, tp_size: int, fleet: Fleet
-) -> Served:
+def _served(requests: Requests, kinds: Kinds, state: State, limits: Limits, tp_size: int, fleet: Fleet) -> Served:
     asked, whole = state.requests, state.fleet[0]
 
     def since(name: str) -> Array:

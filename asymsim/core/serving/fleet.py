@@ -22,7 +22,7 @@ from asymsim.core.serving.layout import (
     Pace,
     State,
 )
-from asymsim.core.serving.replica import begin, cache_bytes, cut, end, hold
+from asymsim.core.serving.replica import begin, cache_bytes, cut, end, hold, stretch
 
 
 @inlined
@@ -52,8 +52,8 @@ def wake(state: State, replica: int, now: int) -> None:
         plan_end(state, now, replica)
 
 
-@inlined
-def enqueue(state: State, pace: Pace, limits: Limits, role: int, index: int, now: int) -> None:
+@kernel
+def enqueue(state: State, limits: Limits, role: int, index: int, now: int) -> None:
     """Give a request to a replica of a role."""
     replica = route(state, limits, role)
     place, fleet = state.replicas[replica], state.fleet[0]
@@ -70,16 +70,16 @@ def enqueue(state: State, pace: Pace, limits: Limits, role: int, index: int, now
     if place["at_work"] == 0:
         wake(state, replica, now)
     elif first and place["steps"] > 1 and place["running"] < limits.max_seqs:
-        cut(state, pace, limits, replica, now)
+        fleet["to_cut"] = replica
 
 
-@inlined
-def send(state: State, pace: Pace, limits: Limits, index: int, now: int) -> None:
+@kernel
+def send(state: State, limits: Limits, index: int, now: int) -> None:
     """A client's request comes: it is refused, or goes to the first pool that has work for it."""
     request, fleet = state.requests[index], state.fleet[0]
     kind = state.kinds[request["kind"]]
     request["sent"] = now
-    whole = cache_bytes(state, pace, request["kind"], kind["output"] - 1, KV_BLOCK_TOKENS)
+    whole = cache_bytes(state, request["kind"], kind["output"] - 1, KV_BLOCK_TOKENS)
     if kind["context"] > limits.context or whole > limits.kv_capacity:
         request["status"] = TOO_LONG if kind["context"] > limits.context else TOO_LARGE
         note(state, now, REJECT, index, NONE, request["status"], 0)
@@ -89,19 +89,19 @@ def send(state: State, pace: Pace, limits: Limits, index: int, now: int) -> None
     role = WHOLE
     if fleet["number"][WHOLE] == 0:
         role = ENCODES if fleet["number"][ENCODES] > 0 and kind["encoder_tokens"] > 0 else PREFILLS
-    enqueue(state, pace, limits, role, index, now)
+    enqueue(state, limits, role, index, now)
 
 
-@inlined
-def receive(state: State, pace: Pace, limits: Limits, index: int, source: int, now: int) -> None:
+@kernel
+def receive(state: State, limits: Limits, index: int, source: int, now: int) -> None:
     """A request comes from another pool, which is then rid of its cache."""
     if state.replicas[source]["role"] == ENCODES:
-        enqueue(state, pace, limits, PREFILLS, index, now)
+        enqueue(state, limits, PREFILLS, index, now)
         return
     hold(state, source, index, 0)
     if state.replicas[source]["head"] != NONE:
         wake(state, source, now)
-    enqueue(state, pace, limits, DECODES, index, now)
+    enqueue(state, limits, DECODES, index, now)
 
 
 @kernel
@@ -110,6 +110,7 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
     state = State(
         borrow(owned_state.requests),
         borrow(owned_state.kinds),
+        borrow(owned_state.groups),
         borrow(owned_state.caches),
         borrow(owned_state.replicas),
         borrow(owned_state.runs),
@@ -125,7 +126,6 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
         borrow_model(owned_pace.model),
         borrow_gpu(owned_pace.gpu),
         owned_pace.precision,
-        borrow(owned_pace.groups),
         borrow(owned_pace.dense),
         borrow(owned_pace.head),
         borrow(owned_pace.embed),
@@ -143,18 +143,22 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
             now, index, replica = planned["ticks"], planned["request"], planned["replica"]
             drop_first(state)
             if index != NONE:
-                receive(state, pace, limits, index, replica, now)
+                receive(state, limits, index, replica, now)
             else:
                 if state.replicas[replica]["steps"] > 0:
-                    end(state, pace, limits, replica)
-                begin(state, pace, limits, replica, now)
+                    end(state, limits, replica)
+                steps = begin(state, limits, replica, now)
+                if steps > 0:
+                    stretch(state, pace, replica, now, steps)
         elif arrival != NEVER:
             now = arrival
             fleet["arrived"] += 1
-            send(state, pace, limits, fleet["arrived"] - 1, now)
+            send(state, limits, fleet["arrived"] - 1, now)
         else:
             return False
+        if fleet["to_cut"] != NONE:
+            cut(state, pace, fleet["to_cut"], now)
+            fleet["to_cut"] = NONE
         fleet["end"] = now
         sample(state, now)
     return True
-

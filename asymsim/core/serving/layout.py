@@ -47,8 +47,9 @@ KIND = _integers(
     "embedding_bytes",
     "splits",
 )
-# A group of layers that are alike under every schedule of the simulation: layers of one kind, and how many.
-GROUP = _integers("kind", "layers")
+# A group of layers that are alike under every schedule of the simulation: layers of one kind, how many, and what a
+# token of one KV head takes in all of them.
+GROUP = _integers("kind", "layers", "entry_bytes")
 # The cache of a kind of request in a group: core.cache.Cache; the visual tokens among them, their images; whether
 # the group's prefill stores attention weights.
 CACHE = _integers(
@@ -94,8 +95,9 @@ REQUEST = _integers(
     "in_freed",
     "resident",
 )
-# State of a replica. head, tail: of its queue. start, ticks, steps: of the stretch of like steps that it is in; other:
-# ticks of it that are none of the steps' (encoding, selection). encoder_left: of the step's budget. planned: where its end stands in the heap. referenced, unreferenced, freed_head, freed_tail: of its encoder cache.
+# State of a replica. head, tail: of its queue. start, ticks, steps: of the stretch of like steps that it is in. other:
+# ticks of it that are none of the steps' (encoding, selection). encoder_left: of the step's budget. planned: where its
+# end stands in the heap. referenced, unreferenced, freed_head, freed_tail: of its encoder cache.
 REPLICA = _integers(
     "role",
     "waiting",
@@ -116,13 +118,14 @@ REPLICA = _integers(
     "freed_head",
     "freed_tail",
 )
-# State of the fleet. arrived: requests sent so far. end: of the last event. For each role: its first replica, how many
-# it has, and the turn of round robin.
+# State of the fleet. arrived: requests sent so far. to_cut: a replica that is to end its stretch soon. end: of the last
+# event. For each role: first replica, how many, the turn of round robin.
 FLEET = np.dtype(
     [
         (name, np.int64)
         for name in (
             "arrived",
+            "to_cut",
             "in_flight",
             "waiting",
             "running",
@@ -171,7 +174,6 @@ class Pace(NamedTuple):
     model: ModelArrays
     gpu: GpuArrays
     precision: Precision
-    groups: Array
     dense: Array
     head: Array
     embed: Array
@@ -189,6 +191,7 @@ class State(NamedTuple):
 
     requests: Array
     kinds: Array
+    groups: Array
     caches: Array
     replicas: Array
     runs: Array

@@ -101,8 +101,8 @@ def decode_selection_ticks(kind: Record, cached: int, steps: int) -> int:
 def stretch_ticks(state: State, pace: Pace, replica: int, steps: int) -> int:
     """Ticks of the next ``steps`` steps of a replica, all alike, whose requests have their ``chunk`` set.
 
-    A chunk of 0 decodes, one of ``NONE`` waits. Decoding attention is timed at its mean over the steps, as `estimate` times it;
-    requests of one step share each kernel, whose shape is their mean.
+    A chunk of 0 decodes, one of ``NONE`` waits. Decoding attention is timed at its mean over the steps, as `estimate`
+    times it; requests of one step share each kernel, whose shape is their mean.
     """
     model, precision, requests = pace.model, pace.precision, state.requests
     running = state.replicas[replica]["running"]
@@ -115,8 +115,8 @@ def stretch_ticks(state: State, pace: Pace, replica: int, steps: int) -> int:
             sequences += 1
             if chunk == 0:
                 selecting += decode_selection_ticks(state.kinds[request["kind"]], request["generated"] - 1, steps)
-    for index in range(len(pace.groups)):
-        kind, layers = pace.model.lm_kinds[pace.groups[index]["kind"]], pace.groups[index]["layers"]
+    for index in range(len(state.groups)):
+        kind, layers = pace.model.lm_kinds[state.groups[index]["kind"]], state.groups[index]["layers"]
         tokens, kv_rows, decoding, attended, torch_attended = 0, 0, 0, 0, 0
         prompts, queries, keys, pairs, rectangle, unfused = 0, 0, 0, 0, 0, 0
         for at in range(running):
@@ -159,7 +159,7 @@ def stretch_ticks(state: State, pace: Pace, replica: int, steps: int) -> int:
         tokens = decoding + queries
         if tokens == 0:
             continue
-        ticks += layers * dense_ticks(pace, pace.groups[index]["kind"], tokens, kv_rows)
+        ticks += layers * dense_ticks(pace, state.groups[index]["kind"], tokens, kv_rows)
         rows = 0
         if prompts > 0:
             queries, keys = -(-queries // prompts), -(-keys // prompts)

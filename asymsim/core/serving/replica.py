@@ -11,7 +11,6 @@ from __future__ import annotations
 from asymsim.core.cache import KV_BLOCK_TOKENS, cached_entries
 from asymsim.core.jit import inlined, kernel
 from asymsim.core.layout import Record
-from asymsim.core.operators import kv_entry_bytes
 from asymsim.core.serving.encoder_cache import has_room, is_cached, let_go, take_up
 from asymsim.core.serving.events import count_gaps, note, plan_arrival, plan_end
 from asymsim.core.serving.layout import (
@@ -37,13 +36,12 @@ from asymsim.core.serving.pace import cache_from, stretch_ticks
 
 
 @kernel
-def cache_bytes(state: State, pace: Pace, kind: int, generated: int, block: int) -> int:
+def cache_bytes(state: State, kind: int, generated: int, block: int) -> int:
     """Cache of a request with ``generated`` tokens of its own in it, each head's in whole blocks."""
     total = 0
-    for index in range(len(pace.groups)):
-        group = pace.groups[index]
+    for index in range(len(state.groups)):
         entries = cached_entries(cache_from(state.caches[kind, index]), generated, block)
-        total += entries * kv_entry_bytes(pace.model.lm_kinds[group["kind"]], group["layers"], pace.precision)
+        total += entries * state.groups[index]["entry_bytes"]
     return total
 
 
@@ -62,25 +60,25 @@ def hold(state: State, replica: int, index: int, kv_bytes: int) -> None:
 
 
 @kernel
-def hold_for(state: State, pace: Pace, replica: int, steps: int) -> None:
+def hold_for(state: State, replica: int, steps: int) -> None:
     """Let every decoding request hold what it will have after ``steps``."""
     for at in range(state.replicas[replica]["running"]):
         index = state.runs[replica, at]
         request = state.requests[index]
         if request["chunk"] == 0:
             grown = request["generated"] - 1 + steps
-            hold(state, replica, index, cache_bytes(state, pace, request["kind"], grown, KV_BLOCK_TOKENS))
+            hold(state, replica, index, cache_bytes(state, request["kind"], grown, KV_BLOCK_TOKENS))
 
 
 @kernel
-def held_after(state: State, pace: Pace, replica: int, steps: int) -> int:
+def held_after(state: State, replica: int, steps: int) -> int:
     """Cache of a replica after ``steps`` more steps of what runs."""
     total = state.replicas[replica]["kv_bytes"]
     for at in range(state.replicas[replica]["running"]):
         request = state.requests[state.runs[replica, at]]
         if request["chunk"] == 0:
             grown = request["generated"] - 1 + steps
-            total += cache_bytes(state, pace, request["kind"], grown, KV_BLOCK_TOKENS) - request["kv_bytes"]
+            total += cache_bytes(state, request["kind"], grown, KV_BLOCK_TOKENS) - request["kv_bytes"]
     return total
 
 
@@ -118,11 +116,11 @@ def uses_encoder_cache(state: State, index: int, replica: int) -> bool:
     if state.kinds[state.requests[index]["kind"]]["encoder_tokens"] == 0:
         return False
     role = state.replicas[replica]["role"]
-    return role == WHOLE or role == ENCODES or (role == PREFILLS and state.fleet[0]["number"][ENCODES] == 0)
+    return role in (WHOLE, ENCODES) or (role == PREFILLS and state.fleet[0]["number"][ENCODES] == 0)
 
 
 @inlined
-def admit(state: State, pace: Pace, limits: Limits, replica: int, now: int, room: int, prompts: int) -> int:
+def admit(state: State, limits: Limits, replica: int, now: int, room: int, prompts: int) -> int:
     """Begin the first request that waits, if it may: the tokens that it takes of the step; 0 if it may not."""
     place = state.replicas[replica]
     index = place["head"]
@@ -141,7 +139,7 @@ def admit(state: State, pace: Pace, limits: Limits, replica: int, now: int, room
             return 0
     chunk, kv_bytes = 0, 0
     if role != ENCODES:
-        kv_bytes = cache_bytes(state, pace, request["kind"], request["generated"], KV_BLOCK_TOKENS)
+        kv_bytes = cache_bytes(state, request["kind"], request["generated"], KV_BLOCK_TOKENS)
         if place["kv_bytes"] + kv_bytes > limits.kv_capacity:
             return 0
         if not prefilled:
@@ -184,17 +182,17 @@ def take_first(state: State, replica: int, index: int) -> None:
 
 
 @kernel
-def begin(state: State, pace: Pace, limits: Limits, replica: int, now: int) -> None:
-    """Begin the next stretch of a replica, or let it rest where there is nothing to do."""
+def begin(state: State, limits: Limits, replica: int, now: int) -> int:
+    """Choose what a replica works on next: the steps of its stretch; 0 where there is nothing to do."""
     place = state.replicas[replica]
     decoding, preempted = 0, False
     for at in range(place["running"]):
         request = state.requests[state.runs[replica, at]]
         request["chunk"] = 0 if request["computed"] == request["goal"] else NONE
-    while place["running"] > 0 and held_after(state, pace, replica, 1) > limits.kv_capacity:
+    while place["running"] > 0 and held_after(state, replica, 1) > limits.kv_capacity:
         preempt_last(state, limits, replica, now)
         preempted = True
-    hold_for(state, pace, replica, 1)
+    hold_for(state, replica, 1)
     for at in range(place["running"]):
         decoding += 1 if state.requests[state.runs[replica, at]]["chunk"] == 0 else 0
     room, prompts = max(0, limits.max_tokens - decoding), 0
@@ -207,7 +205,7 @@ def begin(state: State, pace: Pace, limits: Limits, replica: int, now: int) -> N
             prompts += 1
     while not preempted and place["head"] != NONE and place["running"] < limits.max_seqs and room > 0:
         index = place["head"]
-        taken = admit(state, pace, limits, replica, now, room, prompts)
+        taken = admit(state, limits, replica, now, room, prompts)
         if taken == 0:
             break
         room -= taken
@@ -216,10 +214,10 @@ def begin(state: State, pace: Pace, limits: Limits, replica: int, now: int) -> N
     if place["running"] == 0:
         fleet["busy"] -= place["at_work"]
         place["at_work"] = 0
-        return
+        return 0
     steps = 1
     if prompts == 0 and place["role"] != ENCODES and not (preempted and place["head"] != NONE):
-        steps = steps_alike(state, pace, limits, replica)
+        steps = steps_alike(state, limits, replica)
     for at in range(place["running"]):
         request = state.requests[state.runs[replica, at]]
         kind = state.kinds[request["kind"]]
@@ -229,7 +227,7 @@ def begin(state: State, pace: Pace, limits: Limits, replica: int, now: int) -> N
             place["other"] += selection_ticks(state, kind, place["role"])
     fleet["busy"] += 1 - place["at_work"]
     place["at_work"] = 1
-    stretch(state, pace, replica, now, steps)
+    return steps
 
 
 @inlined
@@ -241,25 +239,25 @@ def selection_ticks(state: State, kind: Record, role: int) -> int:
 
 
 @inlined
-def steps_alike(state: State, pace: Pace, limits: Limits, replica: int) -> int:
+def steps_alike(state: State, limits: Limits, replica: int) -> int:
     """Steps until a request is done or the cache is full."""
     steps = NEVER
     for at in range(state.replicas[replica]["running"]):
         request = state.requests[state.runs[replica, at]]
         steps = min(steps, state.kinds[request["kind"]]["output"] - request["generated"])
-    if held_after(state, pace, replica, steps) <= limits.kv_capacity:
+    if held_after(state, replica, steps) <= limits.kv_capacity:
         return steps
     low, high = 1, steps
     while high - low > 1:
         middle = (low + high) // 2
-        if held_after(state, pace, replica, middle) <= limits.kv_capacity:
+        if held_after(state, replica, middle) <= limits.kv_capacity:
             low = middle
         else:
             high = middle
     return low
 
 
-@inlined
+@kernel
 def stretch(state: State, pace: Pace, replica: int, start: int, steps: int) -> None:
     """Plan a stretch of ``steps`` from ``start``."""
     place = state.replicas[replica]
@@ -267,14 +265,14 @@ def stretch(state: State, pace: Pace, replica: int, start: int, steps: int) -> N
     if place["role"] == ENCODES:
         ticks += pace.host_ticks
     else:
-        hold_for(state, pace, replica, steps)
+        hold_for(state, replica, steps)
         ticks += stretch_ticks(state, pace, replica, steps)
     place["start"], place["steps"], place["ticks"] = start, steps, ticks
     plan_end(state, start + ticks, replica)
 
 
 @kernel
-def cut(state: State, pace: Pace, limits: Limits, replica: int, now: int) -> None:
+def cut(state: State, pace: Pace, replica: int, now: int) -> None:
     """End a stretch with the first step that is over at ``now``, so that who came can be scheduled then."""
     place = state.replicas[replica]
     steps = max(1, -(-(now - place["start"]) // max(1, place["ticks"] // place["steps"])))
@@ -285,7 +283,7 @@ def cut(state: State, pace: Pace, limits: Limits, replica: int, now: int) -> Non
 
 
 @kernel
-def end(state: State, pace: Pace, limits: Limits, replica: int) -> None:
+def end(state: State, limits: Limits, replica: int) -> None:
     """End a stretch: tokens are there, requests done or on their way to the next pool."""
     place, fleet = state.replicas[replica], state.fleet[0]
     steps, role = place["steps"], place["role"]
@@ -328,7 +326,7 @@ def end(state: State, pace: Pace, limits: Limits, replica: int) -> None:
             stays = False
         elif role == PREFILLS and stays and request["computed"] == request["goal"]:
             request["owed"] = now
-            hand_over(state, limits, replica, index, now, cache_bytes(state, pace, request["kind"], 0, 1))
+            hand_over(state, limits, replica, index, now, cache_bytes(state, request["kind"], 0, 1))
             stays = False
         if stays:
             state.runs[replica, kept] = index
