@@ -73,13 +73,19 @@ def simulate(
     server, fleet = server or Server(), fleet or Fleet()
     bound = setting(scenario)
     kinds = kinds_of(bound, requests, server.chunked_prefill)
-    limits = limits_of(bound, kinds, server, fleet)
-    state = _state(requests, kinds, fleet, server, events)
-    pace = pace_of(bound, kinds, server)
+    state, pace, limits = prepared(bound, kinds, requests, server, fleet, events)
     while serve(state, pace, limits, SLICE):
         if progress is not None:
             progress(int(state.fleet[0]["arrived"]), len(requests))
     return _served(requests, kinds, state, limits, scenario.tp_size, fleet)
+
+
+def prepared(
+    bound: Setting, kinds: Kinds, requests: Requests, server: Server, fleet: Fleet, events: int
+) -> tuple[State, Pace, Limits]:
+    """A fleet at rest and requests that are still to come, what step times follow from, and the limits."""
+    limits = limits_of(bound, kinds, server, fleet)
+    return _state(requests, kinds, fleet, server, events), pace_of(bound, server), limits
 
 
 def kv_capacity_bytes(bound: Setting, server: Server, activation_bytes: int) -> int:
@@ -127,7 +133,7 @@ def context_tokens(model: VlmModel) -> int:
     return model.language_model.context_tokens or layout.NEVER
 
 
-def pace_of(bound: Setting, kinds: Kinds, server: Server) -> Pace:
+def pace_of(bound: Setting, server: Server) -> Pace:
     """What step times follow from."""
     most = min(LARGEST_TABLE, server.max_num_batched_tokens + server.max_num_seqs) + 1
     return Pace(

@@ -1,0 +1,425 @@
+"""A slow twin of the fleet simulation: the same rules in plain lists, everything counted anew at every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from asymsim.core.attention import prefill_pairs
+from asymsim.core.layout import BY_COLUMNS, EMBED, HEAD, OPERATOR, PREFILL
+from asymsim.core.operators import put_decode_step_attention
+from asymsim.core.rows import put_attention, put_dense, put_elementwise, put_linear
+from asymsim.core.serving.layout import Limits, Pace, State
+from asymsim.operators import operator_times
+from asymsim.serving.served import EVENTS
+
+BLOCK = 16
+WHOLE, ENCODES, PREFILLS, DECODES = range(4)
+TICKS_PER_S = 2**42
+
+
+@dataclass
+class Request:
+    """One request and what is known of its kind."""
+
+    index: int
+    arrival: int
+    kind: Any
+    caches: Any
+    image: object
+    generated: int = 0
+    goal: int = 0
+    computed: int = 0
+    chunk: int | None = None
+    blocks_bytes: int = 0
+    home: Replica | None = None
+    sent: int | None = None
+
+    def cached(self, cache: Any, generated: int) -> tuple[int, int]:
+        """Entries of a head that keeps everything, and of another, after so many generated tokens."""
+        if generated <= cache["free"]:
+            grown = generated
+        else:
+            grown = cache["free"] + cache["retain_num"] * (generated - cache["free"]) // cache["retain_den"]
+        return min(cache["tokens"] + grown, cache["window"]), min(cache["held"] + grown, cache["limit"])
+
+    def attended(self, cache: Any, step: int, chunked: bool) -> int:
+        """Entries that one decode step meets, after ``step`` generated tokens are cached."""
+        whole, other = self.cached(cache, step)
+        if chunked and cache["chunk"] > 0:
+            begun = (cache["tokens"] + step) % cache["chunk"]
+            whole, other = min(whole, begun), min(other, begun)
+        heads = int(cache["kv_heads"])
+        return int(cache["whole"]) * int(whole) + (heads - int(cache["whole"])) * int(other) + heads * int(cache["own"])
+
+    def bytes_at(self, groups: Any, generated: int, block: int = BLOCK) -> int:
+        """Cache after so many generated tokens, in whole blocks a head."""
+        total = 0
+        for group, cache in zip(groups, self.caches, strict=True):
+            whole, other = (-(-int(entries) // block) * block for entries in self.cached(cache, generated))
+            heads = int(cache["kv_heads"])
+            entries = int(cache["whole"]) * whole + (heads - int(cache["whole"])) * other
+            total += entries * int(group["entry_bytes"])
+        return total
+
+
+@dataclass
+class Replica:
+    """One engine: who waits, who runs, what is in its encoder cache."""
+
+    index: int
+    role: int
+    waiting: list[Request] = field(default_factory=list)
+    running: list[Request] = field(default_factory=list)
+    guests: list[Request] = field(default_factory=list)
+    start: int = 0
+    steps: int = 0
+    ends: int | None = None
+    other: int = 0
+    in_use: dict[object, tuple[int, int]] = field(default_factory=dict)
+    unused: dict[object, tuple[int, int]] = field(default_factory=dict)
+    queue: list[tuple[int, object]] = field(default_factory=list)
+
+    def used_bytes(self) -> int:
+        """Cache that running requests and those on their way out hold."""
+        return sum(each.blocks_bytes for each in self.running + self.guests)
+
+
+class PlainFleet:
+    """The simulation; `run` gives the event log as tuples."""
+
+    def __init__(self, state: State, pace: Pace, limits: Limits) -> None:
+        self.pace, self.limits, self.groups = pace, limits, state.groups
+        self.replicas = [Replica(at, int(each["role"])) for at, each in enumerate(state.replicas)]
+        self.requests = []
+        for at, each in enumerate(state.requests):
+            image = ("own", at) if each["image"] < 0 else int(each["image"])
+            self.requests.append(
+                Request(at, int(each["arrival"]), state.kinds[each["kind"]], state.caches[each["kind"]], image)
+            )
+        self.turns = [0, 0, 0, 0]
+        self.moving: list[tuple[int, Request, Replica]] = []
+        self.log: list[tuple[int, str, int, int, int, int]] = []
+        self.owed: dict[int, int] = {}
+        self.in_flight = 0
+        self.now = 0
+
+    def pool(self, role: int) -> list[Replica]:
+        return [each for each in self.replicas if each.role == role]
+
+    def note(self, ticks: int, kind: str, request: int, replica: int, value: int = 0, duration: int = 0) -> None:
+        self.log.append((ticks, kind, request, replica, int(value), int(duration)))
+
+    def run(self) -> list[tuple[int, str, int, int, int, int]]:
+        """Serve all requests."""
+        to_come = list(self.requests)
+        while True:
+            free = self.limits.concurrency == 0 or self.in_flight < self.limits.concurrency
+            arrival = max(to_come[0].arrival, self.now) if to_come and free else None
+            moves = [(ticks, request.index, request, source) for ticks, request, source in self.moving]
+            ends = [(each.ends, each.index, each) for each in self.replicas if each.ends is not None]
+            soonest = min([each[0] for each in moves + ends], default=None)
+            if arrival is not None and (soonest is None or arrival <= soonest):
+                self.now = arrival
+                self.send(to_come.pop(0))
+            elif soonest is None:
+                return self.log
+            else:
+                self.now = soonest
+                due = sorted((each for each in moves if each[0] == soonest), key=lambda each: each[1])
+                if due:
+                    _, _, request, source = due[0]
+                    self.moving = [each for each in self.moving if each[1] is not request]
+                    self.receive(request, source)
+                else:
+                    replica = min((each for each in ends if each[0] == soonest), key=lambda each: each[1])[2]
+                    if replica.steps > 0:
+                        self.end(replica)
+                    self.begin(replica)
+
+    def send(self, request: Request) -> None:
+        request.sent = self.now
+        largest = request.bytes_at(self.groups, int(request.kind["output"]) - 1)
+        if request.kind["context"] > self.limits.context:
+            return self.note(self.now, "reject", request.index, -1, 1)
+        if largest > self.limits.kv_capacity:
+            return self.note(self.now, "reject", request.index, -1, 2)
+        self.in_flight += 1
+        request.goal = int(request.kind["prompt"])
+        if self.pool(WHOLE):
+            self.enqueue(request, WHOLE)
+        elif self.pool(ENCODES) and request.kind["encoder_tokens"] > 0:
+            self.enqueue(request, ENCODES)
+        else:
+            self.enqueue(request, PREFILLS)
+
+    def receive(self, request: Request, source: Replica) -> None:
+        if source.role == ENCODES:
+            return self.enqueue(request, PREFILLS)
+        source.guests.remove(request)
+        request.blocks_bytes = 0
+        if source.waiting and source.ends is None:
+            source.start, source.steps, source.ends = self.now, 0, self.now
+        self.enqueue(request, DECODES)
+
+    def enqueue(self, request: Request, role: int) -> None:
+        pool = self.pool(role)
+        if self.limits.router == 0:
+            replica = pool[self.turns[role] % len(pool)]
+            self.turns[role] += 1
+        else:
+            replica = min(pool, key=lambda each: len(each.waiting) + len(each.running))
+        self.note(self.now, "arrive", request.index, replica.index, role)
+        alone = not replica.waiting
+        replica.waiting.append(request)
+        if replica.ends is None:
+            replica.start, replica.steps, replica.ends = self.now, 0, self.now
+        elif alone and replica.steps > 1 and len(replica.running) < self.limits.max_seqs:
+            planned = replica.ends - replica.start
+            steps = max(1, -(-(self.now - replica.start) // max(1, planned // replica.steps)))
+            while steps < replica.steps and replica.start + self.ticks(replica, steps) < self.now:
+                steps += 1
+            if steps < replica.steps:
+                self.stretch(replica, replica.start, steps)
+
+    def begin(self, replica: Replica) -> None:
+        preempted = False
+        for each in replica.running:
+            each.chunk = 0 if each.computed == each.goal else None
+        while replica.running and self.bytes_after(replica, 1) > self.limits.kv_capacity:
+            self.preempt(replica)
+            preempted = True
+        self.reserve(replica, 1)
+        room = max(0, self.limits.max_tokens - sum(each.chunk == 0 for each in replica.running))
+        encoder_left, prompts, replica.other = self.limits.encoder_budget, 0, 0
+        for each in replica.running:
+            if each.chunk is None and room > 0:
+                each.chunk = min(each.goal - each.computed, room)
+                room -= each.chunk
+                prompts += 1
+        while not preempted and replica.waiting and len(replica.running) < self.limits.max_seqs and room > 0:
+            request = replica.waiting[0]
+            prefilled = request.computed == request.goal
+            sees = request.kind["encoder_tokens"] > 0 and not prefilled
+            own_cache = sees and self.has_encoder_cache(replica)
+            fresh = own_cache and request.image not in replica.in_use and request.image not in replica.unused
+            fresh = fresh or (sees and replica.role == DECODES)
+            tokens = int(request.kind["encoder_tokens"])
+            if fresh and tokens > encoder_left and encoder_left < self.limits.encoder_budget:
+                break
+            held = sum(each for _, each in replica.in_use.values())
+            if fresh and own_cache and held > 0 and held + tokens > self.limits.encoder_cache:
+                break
+            chunk, need = 0, 0
+            if replica.role != ENCODES:
+                need = request.bytes_at(self.groups, request.generated)
+                if replica.used_bytes() + need > self.limits.kv_capacity:
+                    break
+                if not prefilled:
+                    shared = int(self.limits.prefix_share * request.goal) // BLOCK * BLOCK
+                    shared = min(shared, request.goal - 1)
+                    chunk = request.goal - shared
+                    if chunk > room and request.kind["splits"]:
+                        chunk = room
+                    elif chunk > room and prompts > 0:
+                        break
+                    request.computed = shared
+            replica.running.append(replica.waiting.pop(0))
+            request.chunk, request.blocks_bytes = chunk, need
+            if own_cache:
+                self.use_image(replica, request)
+            if fresh:
+                encoder_left = max(0, encoder_left - tokens)
+                replica.other += int(request.kind["encoder_ticks"])
+                self.note(self.now, "encode", request.index, replica.index, tokens, request.kind["encoder_ticks"])
+            self.note(self.now, "schedule", request.index, replica.index, chunk)
+            room -= max(1, chunk)
+            prompts += chunk > 0
+        if not replica.running:
+            replica.ends = None
+            return
+        steps = 1
+        if prompts == 0 and replica.role != ENCODES and not (preempted and replica.waiting):
+            steps = min(int(each.kind["output"]) - each.generated for each in replica.running)
+            while steps > 1 and self.bytes_after(replica, steps) > self.limits.kv_capacity:
+                steps -= 1
+        for each in replica.running:
+            through = each.chunk and each.computed + each.chunk == each.goal
+            elsewhere = each.kind["early"] and replica.role != DECODES and self.pool(ENCODES)
+            if replica.role == ENCODES:
+                replica.other += int(each.kind["selection_ticks"]) if elsewhere else 0
+            elif through and not elsewhere:
+                replica.other += int(each.kind["selection_ticks"])
+        self.stretch(replica, self.now, steps)
+
+    def stretch(self, replica: Replica, start: int, steps: int) -> None:
+        if replica.role == ENCODES:
+            ticks = self.pace.host_ticks
+        else:
+            self.reserve(replica, steps)
+            ticks = self.ticks(replica, steps)
+        replica.start, replica.steps, replica.ends = start, steps, start + replica.other + ticks
+
+    def bytes_after(self, replica: Replica, steps: int) -> int:
+        return sum(each.blocks_bytes for each in replica.guests) + sum(
+            each.bytes_at(self.groups, each.generated - 1 + steps) if each.chunk == 0 else each.blocks_bytes
+            for each in replica.running
+        )
+
+    def reserve(self, replica: Replica, steps: int) -> None:
+        for each in replica.running:
+            if each.chunk == 0:
+                each.blocks_bytes = each.bytes_at(self.groups, each.generated - 1 + steps)
+
+    def preempt(self, replica: Replica) -> None:
+        request = replica.running.pop()
+        request.blocks_bytes = 0
+        if request.computed < request.goal and self.has_encoder_cache(replica) and request.kind["encoder_tokens"]:
+            self.leave_image(replica, request)
+        request.goal, request.computed = int(request.kind["prompt"]) + request.generated, 0
+        replica.waiting.insert(0, request)
+        self.note(self.now, "preempt", request.index, replica.index, request.generated)
+
+    def end(self, replica: Replica) -> None:
+        ticks = self.now - replica.start
+        self.note(replica.start, "step", -1, replica.index, replica.steps, ticks)
+        for request in list(replica.running):
+            images = request.kind["encoder_tokens"] > 0 and self.has_encoder_cache(replica)
+            if replica.role == ENCODES:
+                self.leave_image(replica, request)
+                self.move(replica, request, int(request.kind["embedding_bytes"]))
+                continue
+            if request.chunk == 0:
+                request.generated += replica.steps
+            elif request.chunk:
+                request.computed += request.chunk
+                if request.computed == request.goal:
+                    if images:
+                        self.leave_image(replica, request)
+                    request.generated += 1
+                    if request.generated == 1:
+                        self.note(self.now, "first_token", request.index, replica.index)
+            if request.generated == request.kind["output"]:
+                replica.running.remove(request)
+                request.blocks_bytes = 0
+                self.in_flight -= 1
+                self.note(self.now, "finish", request.index, replica.index)
+            elif replica.role == PREFILLS and request.computed == request.goal:
+                self.move(replica, request, request.bytes_at(self.groups, 0, block=1))
+                replica.guests.append(request)
+
+    def move(self, replica: Replica, request: Request, moved_bytes: int) -> None:
+        replica.running.remove(request)
+        ticks = self.limits.transfer_ticks + int(moved_bytes * self.limits.transfer_ticks_per_byte)
+        self.note(self.now, "transfer", request.index, replica.index, moved_bytes, ticks)
+        self.moving.append((self.now + ticks, request, replica))
+
+    def has_encoder_cache(self, replica: Replica) -> bool:
+        return replica.role in (WHOLE, ENCODES) or (replica.role == PREFILLS and not self.pool(ENCODES))
+
+    def use_image(self, replica: Replica, request: Request) -> None:
+        users, tokens = replica.in_use.get(request.image, (0, int(request.kind["encoder_tokens"])))
+        replica.unused.pop(request.image, None)
+        replica.in_use[request.image] = users + 1, tokens
+        self.evict(replica)
+
+    def leave_image(self, replica: Replica, request: Request) -> None:
+        users, tokens = replica.in_use.pop(request.image)
+        if users > 1:
+            replica.in_use[request.image] = users - 1, tokens
+            return
+        # What one request leaves a second time, while its first entry still stands in line, keeps that place.
+        replica.unused[request.image] = request.index, tokens
+        if request.index not in [index for index, _ in replica.queue]:
+            replica.queue.append((request.index, request.image))
+        self.evict(replica)
+
+    def evict(self, replica: Replica) -> None:
+        def total() -> int:
+            return sum(tokens for _, tokens in [*replica.in_use.values(), *replica.unused.values()])
+
+        while replica.queue and total() > self.limits.encoder_cache:
+            index, image = replica.queue.pop(0)
+            if image in replica.unused and replica.unused[image][0] == index:
+                del replica.unused[image]
+
+    def ticks(self, replica: Replica, steps: int) -> int:
+        """The next steps, row by row as an operator table has them."""
+        model, precision, rows = self.pace.model, self.pace.precision, np.zeros(16, OPERATOR)
+        batch = [each for each in replica.running if each.chunk is not None]
+        selecting = 0
+        for each in batch:
+            if each.chunk == 0:
+                whole, all_steps = int(each.kind["decode_selection_ticks"]), max(1, int(each.kind["output"]) - 1)
+                before = each.generated - 1
+                selecting += whole * (before + steps) // all_steps - whole * before // all_steps
+        ticks = self.pace.host_ticks
+        for at, group in enumerate(self.groups):
+            kind, cross = model.lm_kinds[group["kind"]], bool(model.lm_kinds[group["kind"]]["cross"])
+            decoding = [e for e in batch if e.chunk == 0 and (e.caches[at]["tokens"] or e.caches[at]["own"])]
+            prompts = []
+            for each in batch:
+                if not each.chunk:
+                    continue
+                cache = each.caches[at]
+                entered = int(cache["queries"]) + each.goal - int(each.kind["prompt"])
+                first = entered * each.computed // each.goal
+                last = entered * (each.computed + each.chunk) // each.goal
+                if last > first and not (cross and cache["visual"] == 0):
+                    prompts.append((cache, first, last))
+            queries = sum(last - first for _, first, last in prompts)
+            if not decoding and not prompts:
+                continue
+            kv_rows = queries + len(decoding)
+            if cross:
+                kv_rows = sum(int(cache["visual"]) for cache, first, _ in prompts if first == 0)
+            tokens = queries + len(decoding)
+            used = put_dense(rows, 0, kind, PREFILL, 0, 1, 1, tokens, kv_rows, tokens, precision)
+            layer = self.seconds(rows[:used])
+            if prompts:
+                keys, pairs, rectangle, unfused = 0, 0, 0, 0
+                for cache, first, last in prompts:
+                    visual = int(cache["visual"])
+                    unfused = max(unfused, int(cache["unfused"]))
+                    if cross:
+                        keys, pairs = keys + visual, pairs + (last - first) * visual
+                        rectangle += (last - first) * visual
+                        continue
+                    keys, rectangle = keys + last, rectangle + (last - first) * last
+                    pairs += self.pairs(kind, cache, last) - (self.pairs(kind, cache, first) if first else 0)
+                mean_queries, mean_keys = -(-queries // len(prompts)), -(-keys // len(prompts))
+                shape = (len(prompts), mean_queries, mean_keys, pairs, rectangle, unfused)
+                used = put_attention(rows, 0, kind, PREFILL, 0, 1, *shape, precision)
+                layer += self.seconds(rows[:used])
+            met = torch_met = 0
+            for each in decoding:
+                for step in range(each.generated - 1, each.generated - 1 + steps):
+                    met += each.attended(each.caches[at], step, chunked=True)
+                    torch_met += each.attended(each.caches[at], step, chunked=False)
+            used = put_decode_step_attention(rows, 0, kind, 0, 1, len(decoding), steps, met, torch_met, precision)
+            layer += self.seconds(rows[:used]) // steps
+            ticks += int(group["layers"]) * layer
+        entering = sum(each.chunk or 1 for each in batch)
+        width_bytes = entering * model.hidden_size * precision.activation_bits // 8
+        used = put_elementwise(rows, 0, EMBED, PREFILL, 0, 1, 1, width_bytes, width_bytes, 0)
+        layers, columns, inner = len(model.lm_prefix) - 1, model.vocab_size, model.hidden_size
+        used = put_linear(rows, used, HEAD, PREFILL, layers, 1, 1, len(batch), columns, inner, BY_COLUMNS, precision)
+        return steps * (ticks + self.seconds(rows[:used])) + selecting
+
+    def pairs(self, kind: Any, cache: Any, tokens: int) -> int:
+        visual = min(int(cache["visual"]), tokens)
+        images, window, chunk = int(cache["images"]), int(kind["window_tokens"]), int(kind["chunk_tokens"])
+        return prefill_pairs(self.pace.model.mask, tokens, visual, images, window, chunk)
+
+    def seconds(self, rows: Any) -> int:
+        medians = operator_times(rows, self.pace.gpu, self.pace.precision.tp_size)[0][:, 1]
+        return sum(int(each * TICKS_PER_S) for each in medians.tolist())
+
+
+def named(log: Any) -> list[tuple[int, str, int, int, int, int]]:
+    """The compiled simulation's log as the twin writes it."""
+    names = ("ticks", "kind", "request", "replica", "value", "duration_ticks")
+    rows = [tuple(int(each[name]) for name in names) for each in log]
+    return [(ticks, EVENTS[kind], *rest) for ticks, kind, *rest in rows]

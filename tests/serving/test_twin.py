@@ -1,0 +1,158 @@
+"""The compiled fleet against its plain twin: the same events at the same ticks, whatever is asked of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asymsim import Scenario
+from asymsim.core.serving.fleet import serve
+from asymsim.core.serving.layout import State
+from asymsim.estimation import Setting, setting
+from asymsim.serving.prepare import kinds_of
+from asymsim.serving.requests import Requests, requests
+from asymsim.serving.server import Fleet, Server
+from asymsim.serving.simulate import prepared
+from serving.plain_fleet import PlainFleet, named
+
+EVENTS = 20_000
+# What each is here for: fused layers, layers that read weights, pruning inside, caches that are cut, evicted or kept
+# by head, work in decoding, budgets by sample, cross-attention, windows, chunks.
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {"model": "llava-1.5-7b"},
+    {"model": "llava-1.5-7b", "method": "fastv", "keep": 0.5},
+    {"model": "llava-1.5-7b", "method": "sparsevlm"},
+    {"model": "llava-1.5-7b", "method": "asymvlm"},
+    {"model": "llava-1.5-7b", "method": "desap", "tp_size": 2, "engine": "vllm"},
+    {"model": "llava-1.5-7b", "method": "snapkv", "settings": {"capacity": 48, "window": 8}},
+    {"model": "llava-1.5-7b", "method": "streamingllm"},
+    {"model": "qwen2.5-vl-7b", "method": "duoattention", "engine": "sglang"},
+    {"model": "llama-3.2-11b-vision"},
+    {"model": "gemma-3-4b-it", "dtype": "fp16", "gpu": "l4"},
+)
+
+
+@cache
+def bound(index: int) -> Setting:
+    return setting(Scenario(**SETTINGS[index]))
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> Requests:
+    number = draw(st.integers(1, 12))
+    whole = st.integers(0, 400)
+    gaps = draw(st.lists(st.sampled_from([0.0, 0.001, 0.004, 0.011, 0.05]), min_size=number, max_size=number))
+
+    def column(values: st.SearchStrategy[int]) -> np.ndarray[Any, Any]:
+        return np.array(draw(st.lists(values, min_size=number, max_size=number)))
+
+    return requests(
+        np.cumsum(gaps),
+        text_tokens=column(st.one_of(st.integers(1, 40), whole)).clip(1),
+        output_tokens=column(st.one_of(st.integers(1, 6), st.integers(1, 60))),
+        num_images=1,
+        visual_tokens=column(st.sampled_from([0, 1, 17, 64, 100])),
+        image_of=column(st.integers(-1, 2)),
+    )
+
+
+FLEETS = st.one_of(
+    st.builds(
+        Fleet,
+        replicas=st.integers(1, 3),
+        router=st.sampled_from(["round_robin", "least_loaded"]),
+        concurrency=st.sampled_from([0, 0, 1, 3]),
+    ),
+    st.builds(
+        Fleet,
+        replicas=st.just(0),
+        encoder_replicas=st.integers(0, 2),
+        prefill_replicas=st.integers(1, 2),
+        decode_replicas=st.integers(1, 2),
+        transfer_bytes_per_s=st.sampled_from([1e9, 50e9]),
+        transfer_latency_s=st.sampled_from([0.0, 0.003]),
+    ),
+)
+SERVERS = st.builds(
+    Server,
+    max_num_seqs=st.integers(1, 6),
+    max_num_batched_tokens=st.sampled_from([16, 100, 512, 4096]),
+    chunked_prefill=st.booleans(),
+    max_model_len=st.sampled_from([200, 4096]),
+    encoder_budget_tokens=st.sampled_from([None, 64, 150]),
+    encoder_cache_tokens=st.sampled_from([None, 70, 200]),
+    prefix_share=st.sampled_from([0.0, 0.0, 0.6]),
+    # From less than some requests need to plenty, in tokens of a model with half a MiB a token.
+    kv_cache_bytes=st.sampled_from([64, 320, 480, 640, 4096]).map(lambda tokens: tokens * 2**19),
+)
+
+
+def both(index: int, requested: Requests, server: Server, fleet: Fleet) -> tuple[State, list[Any], list[Any]]:
+    kinds = kinds_of(bound(index), requested, server.chunked_prefill)
+    state, pace, limits = prepared(bound(index), kinds, requested, server, fleet, EVENTS)
+    twin = PlainFleet(state, pace, limits)
+    while serve(state, pace, limits, 1000):
+        pass
+    assert state.fleet[0]["events"] <= EVENTS
+    return state, named(state.log[: state.fleet[0]["events"]]), twin.run()
+
+
+@settings(max_examples=200)
+@given(index=st.integers(0, len(SETTINGS) - 1), requested=asked(), server=SERVERS, fleet=FLEETS)
+def test_events_are_those_of_the_plain_twin(index: int, requested: Requests, server: Server, fleet: Fleet) -> None:
+    state, found, expected = both(index, requested, server, fleet)
+    assert found == expected
+    check_conservation(state, found, len(requested))
+
+
+def check_conservation(state: State, log: list[Any], number: int) -> None:
+    """Whoever came is waiting, running, on the way or done, at every event; and all that was allocated was freed."""
+    seen: Counter[str] = Counter()
+    for _, kind, request, _, value, _ in log:
+        if request < 0:
+            continue
+        if kind == "arrive":
+            seen["waiting"] += 1
+            seen["moving" if value in (2, 3) and seen["moving"] else "arrived"] += (
+                -1 if value in (2, 3) and seen["moving"] else 1
+            )
+        elif kind == "schedule":
+            seen["waiting"] -= 1
+            seen["running"] += 1
+        elif kind == "preempt":
+            seen["running"] -= 1
+            seen["waiting"] += 1
+        elif kind == "transfer":
+            seen["running"] -= 1
+            seen["moving"] += 1
+        elif kind == "finish":
+            seen["running"] -= 1
+            seen["done"] += 1
+        elif kind == "reject":
+            seen["rejected"] += 1
+        assert min(seen.values(), default=0) >= 0
+        assert seen["arrived"] == seen["waiting"] + seen["running"] + seen["moving"] + seen["done"]
+    assert seen["done"] + seen["rejected"] == number
+    fleet = state.fleet[0]
+    assert fleet["allocated_bytes"] == fleet["freed_bytes"]
+    assert fleet["kv_bytes"] == fleet["waiting"] == fleet["running"] == fleet["busy"] == fleet["in_flight"] == 0
+    assert (state.replicas["kv_bytes"] == 0).all() and (state.replicas["referenced"] == 0).all()
+
+
+@pytest.mark.parametrize("index", range(len(SETTINGS)))
+def test_a_crowd_on_a_small_cache_is_preempted_and_served(index: int) -> None:
+    rows = np.arange(12)
+    requested = requests(rows * 1e-4, text_tokens=20 + rows, output_tokens=60, visual_tokens=32)
+    kinds = kinds_of(bound(index), requested, True)
+    state, pace, limits = prepared(bound(index), kinds, requested, Server(kv_cache_bytes=2**40), Fleet(), 0)
+    whole = PlainFleet(state, pace, limits).requests[-1].bytes_at(state.groups, 59)
+    server = Server(max_num_seqs=6, kv_cache_bytes=3 * whole)
+    state, found, expected = both(index, requested, server, Fleet())
+    assert found == expected
+    check_conservation(state, found, 12)
