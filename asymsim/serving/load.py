@@ -114,12 +114,16 @@ def _traced(load: Load, scenario: Scenario, say: Callable[[str], None]) -> Reque
         image_height=scenario.image_height or TYPICAL,
         image_width=scenario.image_width or TYPICAL,
     )
-    say(f"{len(found.requests):,} requests in {found.form}'s form")
+    say(f"{_many(len(found.requests), 'request')} in {found.form}'s form")
     if found.left_out:
-        say(f"left out {found.left_out:,} rows without a prompt or without output")
+        say(f"left out {_many(found.left_out, 'row')} without a prompt or without output")
     if found.resized:
-        say(f"{found.resized:,} requests have images of several sizes: all count as the largest")
+        say(f"images of several sizes in {_many(found.resized, 'request')}: all count as the largest")
     return found.requests
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _alike(arrival_s: Array, scenario: Scenario) -> Requests:
