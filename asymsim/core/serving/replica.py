@@ -62,24 +62,18 @@ def hold(state: State, replica: int, index: int, kv_bytes: int) -> None:
 @kernel
 def hold_for(state: State, replica: int, steps: int) -> None:
     """Let every decoding request hold what it will have after ``steps``."""
-    for at in range(state.replicas[replica]["running"]):
-        index = state.runs[replica, at]
-        request = state.requests[index]
-        if request["chunk"] == 0:
-            grown = request["generated"] - 1 + steps
-            hold(state, replica, index, cache_bytes(state, request["kind"], grown, KV_BLOCK_TOKENS))
-
-
-@kernel
-def held_after(state: State, replica: int, steps: int) -> int:
-    """Cache of a replica after ``steps`` more steps of what runs."""
-    total = state.replicas[replica]["kv_bytes"]
-    for at in range(state.replicas[replica]["running"]):
+    place, fleet, allocated, freed = state.replicas[replica], state.fleet[0], 0, 0
+    for at in range(place["running"]):
         request = state.requests[state.runs[replica, at]]
         if request["chunk"] == 0:
-            grown = request["generated"] - 1 + steps
-            total += cache_bytes(state, request["kind"], grown, KV_BLOCK_TOKENS) - request["kv_bytes"]
-    return total
+            kv_bytes = cache_bytes(state, request["kind"], request["generated"] - 1 + steps, KV_BLOCK_TOKENS)
+            allocated += max(0, kv_bytes - request["kv_bytes"])
+            freed += max(0, request["kv_bytes"] - kv_bytes)
+            request["kv_bytes"] = kv_bytes
+    place["kv_bytes"] += allocated - freed
+    fleet["kv_bytes"] += allocated - freed
+    fleet["allocated_bytes"] += allocated
+    fleet["freed_bytes"] += freed
 
 
 @inlined
@@ -189,10 +183,10 @@ def begin(state: State, limits: Limits, replica: int, now: int) -> int:
     for at in range(place["running"]):
         request = state.requests[state.runs[replica, at]]
         request["chunk"] = 0 if request["computed"] == request["goal"] else NONE
-    while place["running"] > 0 and held_after(state, replica, 1) > limits.kv_capacity:
+    hold_for(state, replica, 1)
+    while place["running"] > 0 and place["kv_bytes"] > limits.kv_capacity:
         preempt_last(state, limits, replica, now)
         preempted = True
-    hold_for(state, replica, 1)
     for at in range(place["running"]):
         decoding += 1 if state.requests[state.runs[replica, at]]["chunk"] == 0 else 0
     room, prompts = max(0, limits.max_tokens - decoding), 0
@@ -240,32 +234,34 @@ def selection_ticks(state: State, kind: Record, role: int) -> int:
 
 @inlined
 def steps_alike(state: State, limits: Limits, replica: int) -> int:
-    """Steps until a request is done or the cache is full."""
-    steps = NEVER
-    for at in range(state.replicas[replica]["running"]):
+    """Steps until a request is done or the cache is full; what runs then holds the cache that these need."""
+    place, low, high = state.replicas[replica], 1, NEVER
+    for at in range(place["running"]):
         request = state.requests[state.runs[replica, at]]
-        steps = min(steps, state.kinds[request["kind"]]["output"] - request["generated"])
-    if held_after(state, replica, steps) <= limits.kv_capacity:
-        return steps
-    low, high = 1, steps
+        high = min(high, state.kinds[request["kind"]]["output"] - request["generated"])
+    if high > 1:
+        hold_for(state, replica, high)
+    if place["kv_bytes"] <= limits.kv_capacity:
+        return high
     while high - low > 1:
         middle = (low + high) // 2
-        if held_after(state, replica, middle) <= limits.kv_capacity:
+        hold_for(state, replica, middle)
+        if place["kv_bytes"] <= limits.kv_capacity:
             low = middle
         else:
             high = middle
+    hold_for(state, replica, low)
     return low
 
 
 @kernel
 def stretch(state: State, pace: Pace, replica: int, start: int, steps: int) -> None:
-    """Plan a stretch of ``steps`` from ``start``."""
+    """Plan a stretch of ``steps`` from ``start``, whose cache is held."""
     place = state.replicas[replica]
     ticks = place["other"]
     if place["role"] == ENCODES:
         ticks += pace.host_ticks
     else:
-        hold_for(state, replica, steps)
         ticks += stretch_ticks(state, pace, replica, steps)
     place["start"], place["steps"], place["ticks"] = start, steps, ticks
     plan_end(state, start + ticks, replica)
@@ -279,6 +275,7 @@ def cut(state: State, pace: Pace, replica: int, now: int) -> None:
     while steps < place["steps"] and place["start"] + stretch_ticks(state, pace, replica, steps) < now:
         steps += 1
     if steps < place["steps"]:
+        hold_for(state, replica, steps)
         stretch(state, pace, replica, place["start"], steps)
 
 

@@ -142,10 +142,10 @@ class PlainFleet:
     def send(self, request: Request) -> None:
         request.sent = self.now
         largest = request.bytes_at(self.groups, int(request.kind["output"]) - 1)
-        if request.kind["context"] > self.limits.context:
-            return self.note(self.now, "reject", request.index, -1, 1)
-        if largest > self.limits.kv_capacity:
-            return self.note(self.now, "reject", request.index, -1, 2)
+        if request.kind["context"] > self.limits.context or largest > self.limits.kv_capacity:
+            why = 1 if request.kind["context"] > self.limits.context else 2
+            self.note(self.now, "reject", request.index, -1, why)
+            return
         self.in_flight += 1
         request.goal = int(request.kind["prompt"])
         if self.pool(WHOLE):
@@ -157,7 +157,8 @@ class PlainFleet:
 
     def receive(self, request: Request, source: Replica) -> None:
         if source.role == ENCODES:
-            return self.enqueue(request, PREFILLS)
+            self.enqueue(request, PREFILLS)
+            return
         source.guests.remove(request)
         request.blocks_bytes = 0
         if source.waiting and source.ends is None:
