@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from asymsim.catalogue.model import VlmModel
 from asymsim.core.estimate import MANY, workspace
 from asymsim.core.latency import MEMO
 from asymsim.core.layout import Array, Load
@@ -18,7 +17,7 @@ from asymsim.errors import InputError
 from asymsim.estimation import Setting, setting
 from asymsim.memory import WORKSPACE_BYTES, kv_share, weights_bytes
 from asymsim.scenario import Scenario
-from asymsim.serving.prepare import Kinds, evaluated, kinds_of
+from asymsim.serving.prepare import Kinds, context_tokens, evaluated, kinds_of
 from asymsim.serving.requests import Requests
 from asymsim.serving.served import EVENT, GAP_BINS, SAMPLE, UNFINISHED, Served
 from asymsim.serving.server import Fleet, Server
@@ -72,7 +71,7 @@ def simulate(
     """
     server, fleet = server or Server(), fleet or Fleet()
     bound = setting(scenario)
-    kinds = kinds_of(bound, requests, server.chunked_prefill)
+    kinds = kinds_of(bound, requests, server)
     state, pace, limits = prepared(bound, kinds, requests, server, fleet, events)
     while serve(state, pace, limits, SLICE):
         if progress is not None:
@@ -119,18 +118,13 @@ def limits_of(bound: Setting, kinds: Kinds, server: Server, fleet: Fleet) -> Lim
         encoder_budget=budget,
         encoder_cache=server.encoder_cache_tokens or budget,
         kv_capacity=kv_capacity_bytes(bound, server, activation_bytes),
-        context=server.max_model_len or context_tokens(bound.model),
+        context=context_tokens(bound, server),
         prefix_share=server.prefix_share,
         router=("round_robin", "least_loaded").index(fleet.router),
         concurrency=fleet.concurrency,
         transfer_ticks_per_byte=TICKS_PER_S / fleet.transfer_bytes_per_s,
         transfer_ticks=round(fleet.transfer_latency_s * TICKS_PER_S),
     )
-
-
-def context_tokens(model: VlmModel) -> int:
-    """The longest sequence that a model takes."""
-    return model.language_model.context_tokens or layout.NEVER
 
 
 def pace_of(bound: Setting, server: Server) -> Pace:
@@ -158,7 +152,7 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, event
     asked["kind"] = kinds.of
     asked["image"], images = _shared_images(requests, kinds)
     asked["status"] = UNFINISHED
-    for name in ("sent", "scheduled", "first", "finished"):
+    for name in ("sent", "scheduled", "first", "finished", "encoded"):
         asked[name] = layout.NEVER
     for name in ("replica", "owed", "next", "freed_next"):
         asked[name] = layout.NONE
@@ -175,6 +169,7 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, event
         kinds=kinds.kinds,
         groups=kinds.groups,
         caches=kinds.caches,
+        encoder=kinds.encoder,
         replicas=replicas,
         runs=np.zeros((len(replicas), server.max_num_seqs), np.int64),
         holder=np.full((len(replicas), images), layout.NONE, np.int64),

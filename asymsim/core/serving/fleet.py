@@ -5,6 +5,7 @@ from __future__ import annotations
 from asymsim.core.borrow import borrow, borrow_gpu, borrow_model
 from asymsim.core.cache import KV_BLOCK_TOKENS
 from asymsim.core.jit import inlined, kernel
+from asymsim.core.serving.blocks import cache_bytes, hold
 from asymsim.core.serving.events import drop_first, note, plan_end, sample
 from asymsim.core.serving.layout import (
     ARRIVE,
@@ -22,7 +23,7 @@ from asymsim.core.serving.layout import (
     Pace,
     State,
 )
-from asymsim.core.serving.replica import begin, cache_bytes, cut, end, hold, stretch
+from asymsim.core.serving.replica import begin, cut, end, stretch
 
 
 @inlined
@@ -112,6 +113,7 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
         borrow(owned_state.kinds),
         borrow(owned_state.groups),
         borrow(owned_state.caches),
+        borrow(owned_state.encoder),
         borrow(owned_state.replicas),
         borrow(owned_state.runs),
         borrow(owned_state.holder),

@@ -31,7 +31,7 @@ SAMPLE = _integers("ticks", "waiting", "running", "kv_bytes", "busy")
 
 # A kind of request: what all requests of one shape and schedule have in common.
 # prompt: tokens that enter the language model. context: positions that prompt and output take, pruned ones included.
-# encoder_tokens, encoder_ticks: visual tokens that the encoder makes, and its time on one request.
+# encoder_tokens, images: visual tokens that the encoder makes, and which row of ``encoder`` times them.
 # selection_ticks: of the method's own work before decoding; early, in the encoder's pool: 1 where it ends there.
 # decode_selection_ticks: of its work in all decode steps. embedding_bytes: what leaves an encoder pool.
 # splits: 1 where the prompt may be spread over steps.
@@ -40,7 +40,7 @@ KIND = _integers(
     "output",
     "context",
     "encoder_tokens",
-    "encoder_ticks",
+    "images",
     "selection_ticks",
     "early",
     "decode_selection_ticks",
@@ -70,9 +70,10 @@ CACHE = _integers(
     "unfused",
 )
 # State of a request. sent, scheduled, first, finished: ticks. generated: tokens it has. goal, computed: tokens of its
-# prompt (after a preemption with what was generated), and how many of them are in the cache. kv_bytes: blocks it holds.
-# owed: when its last token came, where the next follows from another step than the next one; else NONE.
-# next: behind it in a queue. freed_next, in_freed, resident: in the encoder cache's queue of what nobody uses.
+# prompt (after a preemption with what was generated), and how many of them are in the cache. chunk: of the prompt in this
+# step; 0 decodes, NONE waits. kv_bytes: blocks it holds. owed: when its last token came, where the next follows from
+# another step than the next one; else NONE. encoded: when the encoding of its images began. next: behind it in a queue.
+# freed_next, in_freed, resident: in the encoder cache's queue of what nobody uses.
 REQUEST = _integers(
     "arrival",
     "kind",
@@ -90,6 +91,7 @@ REQUEST = _integers(
     "chunk",
     "kv_bytes",
     "owed",
+    "encoded",
     "next",
     "freed_next",
     "in_freed",
@@ -185,6 +187,7 @@ class Pace(NamedTuple):
 class State(NamedTuple):
     """All that changes in a simulation, and the kinds of requests.
 
+    ``encoder`` (images, requests): ticks of encoding the like images of so many requests at once.
     ``runs`` (replicas, max_seqs): requests that run, in the order in which they were scheduled. ``holder``, ``uses``
     (replicas, images): the request that left a shared image in the encoder cache, and those that use it.
     """
@@ -193,6 +196,7 @@ class State(NamedTuple):
     kinds: Array
     groups: Array
     caches: Array
+    encoder: Array
     replicas: Array
     runs: Array
     holder: Array
