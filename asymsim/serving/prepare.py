@@ -15,6 +15,7 @@ from asymsim.core.operators import kv_entry_bytes
 from asymsim.core.serving import layout
 from asymsim.core.serving.kinds import describe
 from asymsim.estimation import Setting, check_countable
+from asymsim.memory import WORKSPACE_BYTES, weights_bytes
 from asymsim.serving.requests import BY_SIZE, TYPICAL, Requests
 from asymsim.serving.server import Server
 from asymsim.sweep.draws import uniform
@@ -25,6 +26,8 @@ TOGETHER, FEW_IMAGES = 8, 2000
 _VISUAL, _TEXT, _OUTPUT, _BATCH = (
     core.Load._fields.index(name) for name in ("visual_tokens", "text_tokens", "output_tokens", "batch_size")
 )
+# Of the memory beside the weights; our choice. A method that stores attention weights needs it for long prompts.
+LARGEST_ACTIVATION_SHARE = 0.5
 # Which of a mixture's schedules a request gets follows from its index and this.
 MIXTURE_SEED = 0x5EED
 
@@ -55,7 +58,7 @@ def kinds_of(bound: Setting, requests: Requests, server: Server) -> Kinds:
     groups, segments = _groups(bound.model_arrays, bound.precision, arrays)
     kinds = np.zeros((len(arrays), len(loads)), layout.KIND)
     caches = np.zeros((len(arrays), len(loads), len(groups)), layout.CACHE)
-    activation_bytes = 0
+    activation_bytes, most = 0, activation_limit(bound, server)
     for at, each in enumerate(arrays):
         work = workspace(bound.model_arrays, each, MANY)
         describe(bound.model_arrays, each, loads, work, groups, segments[at], kinds[at], caches[at])
@@ -68,7 +71,9 @@ def kinds_of(bound: Setting, requests: Requests, server: Server) -> Kinds:
             kinds[at]["decode_selection_ticks"] = _ticks(seconds["decode_s"] - without["decode_s"])
         kinds[at]["early"] = len(each.operations) > 0 and bool((each.operations["stage"] <= ENCODER_END).all())
         kinds[at]["splits"] = server.chunked_prefill and not prunes_inside(each)
-        activation_bytes = max(activation_bytes, int(counts["activation_bytes"].max(initial=0)))
+        kinds[at]["fits"] = counts["activation_bytes"] <= most
+        fitting = counts["activation_bytes"][counts["activation_bytes"] <= most]
+        activation_bytes = max(activation_bytes, int(fitting.max(initial=0)))
     kinds["context"] = shapes.context
     kinds["embedding_bytes"] *= bound.precision.activation_bits
     kinds["embedding_bytes"] //= 8
@@ -81,6 +86,17 @@ def kinds_of(bound: Setting, requests: Requests, server: Server) -> Kinds:
         visual_tokens=shapes.visual_tokens[shapes.of],
         activation_bytes=activation_bytes,
     )
+
+
+def free_bytes(bound: Setting, server: Server) -> float:
+    """What weights and workspace leave of each GPU's memory."""
+    usable = server.gpu_memory_utilization * bound.gpu.capacity_bytes - WORKSPACE_BYTES
+    return usable - weights_bytes(bound.model, bound.precision)
+
+
+def activation_limit(bound: Setting, server: Server) -> float:
+    """The most that one request's activations may take: where they take more, no cache worth the name is left."""
+    return np.inf if server.kv_cache_bytes is not None else LARGEST_ACTIVATION_SHARE * free_bytes(bound, server)
 
 
 def context_tokens(bound: Setting, server: Server) -> int:

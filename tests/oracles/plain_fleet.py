@@ -171,7 +171,7 @@ class PlainFleet:
             replica = pool[self.turns[role] % len(pool)]
             self.turns[role] += 1
         else:
-            replica = min(pool, key=lambda each: len(each.waiting) + len(each.running))
+            replica = min(pool, key=lambda each: 4 * len(each.waiting) + len(each.running))
         self.note(self.now, "arrive", request.index, replica.index, role)
         alone = not replica.waiting
         replica.waiting.append(request)
