@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asymsim.core.machine import TICK_S
 from asymsim.serving.slo import Slo
 from asymsim.serving_figure import MOST_POINTS, draw_timeline, timeline_figure
 from oracles.served_by_hand import queue, served
