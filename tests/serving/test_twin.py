@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from functools import cache
 from typing import Any
@@ -15,11 +16,12 @@ from asymsim import Scenario
 from asymsim.core.serving.fleet import serve
 from asymsim.core.serving.layout import State
 from asymsim.estimation import Setting, setting
+from asymsim.operators import kv_bytes_per_token
 from asymsim.serving.prepare import kinds_of
 from asymsim.serving.requests import Requests, requests
 from asymsim.serving.server import Fleet, Server
 from asymsim.serving.simulate import prepared
-from serving.plain_fleet import PlainFleet, named
+from oracles.plain_fleet import PlainFleet, named
 
 EVENTS = 20_000
 # What each is here for: fused layers, layers that read weights, pruning inside, caches that are cut, evicted or kept
@@ -46,7 +48,6 @@ def bound(index: int) -> Setting:
 @st.composite
 def asked(draw: st.DrawFn) -> Requests:
     number = draw(st.integers(1, 12))
-    whole = st.integers(0, 400)
     gaps = draw(st.lists(st.sampled_from([0.0, 0.001, 0.004, 0.011, 0.05]), min_size=number, max_size=number))
 
     def column(values: st.SearchStrategy[int]) -> np.ndarray[Any, Any]:
@@ -54,8 +55,8 @@ def asked(draw: st.DrawFn) -> Requests:
 
     return requests(
         np.cumsum(gaps),
-        text_tokens=column(st.one_of(st.integers(1, 40), whole)).clip(1),
-        output_tokens=column(st.one_of(st.integers(1, 6), st.integers(1, 60))),
+        text_tokens=column(st.one_of(st.integers(1, 40), st.integers(1, 40), st.integers(1, 400))),
+        output_tokens=column(st.one_of(st.integers(1, 6), st.integers(30, 60))),
         num_images=1,
         visual_tokens=column(st.sampled_from([0, 1, 17, 64, 100])),
         image_of=column(st.integers(-1, 2)),
@@ -88,13 +89,22 @@ SERVERS = st.builds(
     encoder_budget_tokens=st.sampled_from([None, 64, 150]),
     encoder_cache_tokens=st.sampled_from([None, 70, 200]),
     prefix_share=st.sampled_from([0.0, 0.0, 0.6]),
-    # From less than some requests need to plenty, in tokens of a model with half a MiB a token.
-    kv_cache_bytes=st.sampled_from([64, 320, 480, 640, 4096]).map(lambda tokens: tokens * 2**19),
 )
 
 
+# Tokens of cache: from less than some requests need to plenty.
+KV_TOKENS = st.sampled_from([64, 96, 128, 160, 200, 260, 400, 4096])
+
+
+def with_cache(server: Server, index: int, tokens: int) -> Server:
+    target = bound(index)
+    return dataclasses.replace(
+        server, kv_cache_bytes=tokens * kv_bytes_per_token(target.model, target.precision.kv_bits)
+    )
+
+
 def both(index: int, requested: Requests, server: Server, fleet: Fleet) -> tuple[State, list[Any], list[Any]]:
-    kinds = kinds_of(bound(index), requested, server.chunked_prefill)
+    kinds = kinds_of(bound(index), requested, server)
     state, pace, limits = prepared(bound(index), kinds, requested, server, fleet, EVENTS)
     twin = PlainFleet(state, pace, limits)
     while serve(state, pace, limits, 1000):
@@ -104,16 +114,18 @@ def both(index: int, requested: Requests, server: Server, fleet: Fleet) -> tuple
 
 
 @settings(max_examples=200)
-@given(index=st.integers(0, len(SETTINGS) - 1), requested=asked(), server=SERVERS, fleet=FLEETS)
-def test_events_are_those_of_the_plain_twin(index: int, requested: Requests, server: Server, fleet: Fleet) -> None:
-    state, found, expected = both(index, requested, server, fleet)
+@given(index=st.integers(0, len(SETTINGS) - 1), requested=asked(), server=SERVERS, fleet=FLEETS, tokens=KV_TOKENS)
+def test_events_are_those_of_the_plain_twin(
+    index: int, requested: Requests, server: Server, fleet: Fleet, tokens: int
+) -> None:
+    state, found, expected = both(index, requested, with_cache(server, index, tokens), fleet)
     assert found == expected
     check_conservation(state, found, len(requested))
 
 
 def check_conservation(state: State, log: list[Any], number: int) -> None:
     """Whoever came is waiting, running, on the way or done, at every event; and all that was allocated was freed."""
-    seen: Counter[str] = Counter()
+    seen, moving = Counter[str](), set[int]()
     for _, kind, request, _, value, _ in log:
         if request < 0:
             continue
@@ -131,6 +143,7 @@ def check_conservation(state: State, log: list[Any], number: int) -> None:
         elif kind == "transfer":
             seen["running"] -= 1
             seen["moving"] += 1
+            moving.add(request)
         elif kind == "finish":
             seen["running"] -= 1
             seen["done"] += 1
@@ -142,17 +155,19 @@ def check_conservation(state: State, log: list[Any], number: int) -> None:
     fleet = state.fleet[0]
     assert fleet["allocated_bytes"] == fleet["freed_bytes"]
     assert fleet["kv_bytes"] == fleet["waiting"] == fleet["running"] == fleet["busy"] == fleet["in_flight"] == 0
-    assert (state.replicas["kv_bytes"] == 0).all() and (state.replicas["referenced"] == 0).all()
+    assert (state.replicas["kv_bytes"] == 0).all()
+    assert (state.replicas["referenced"] == 0).all()
 
 
 @pytest.mark.parametrize("index", range(len(SETTINGS)))
 def test_a_crowd_on_a_small_cache_is_preempted_and_served(index: int) -> None:
     rows = np.arange(12)
     requested = requests(rows * 1e-4, text_tokens=20 + rows, output_tokens=60, visual_tokens=32)
-    kinds = kinds_of(bound(index), requested, True)
+    kinds = kinds_of(bound(index), requested, Server())
     state, pace, limits = prepared(bound(index), kinds, requested, Server(kv_cache_bytes=2**40), Fleet(), 0)
     whole = PlainFleet(state, pace, limits).requests[-1].bytes_at(state.groups, 59)
     server = Server(max_num_seqs=6, kv_cache_bytes=3 * whole)
     state, found, expected = both(index, requested, server, Fleet())
     assert found == expected
     check_conservation(state, found, 12)
+    assert sum(kind == "preempt" for _, kind, *_ in found) > 0

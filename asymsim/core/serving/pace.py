@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asymsim.core.attention import prefill_pairs
-from asymsim.core.cache import Cache, attended_entries, framework_entries
+from asymsim.core.cache import Cache, attended_entries
 from asymsim.core.jit import inlined, kernel
 from asymsim.core.latency import row_time
 from asymsim.core.layout import BY_COLUMNS, EMBED, HEAD, PREFILL, Array, GpuArrays, Record
@@ -117,7 +117,7 @@ def stretch_ticks(state: State, pace: Pace, replica: int, steps: int) -> int:
                 selecting += decode_selection_ticks(state.kinds[request["kind"]], request["generated"] - 1, steps)
     for index in range(len(state.groups)):
         kind, layers = pace.model.lm_kinds[state.groups[index]["kind"]], state.groups[index]["layers"]
-        tokens, kv_rows, decoding, attended, torch_attended = 0, 0, 0, 0, 0
+        tokens, kv_rows, decoding, attended = 0, 0, 0, 0
         prompts, queries, keys, pairs, rectangle, unfused = 0, 0, 0, 0, 0, 0
         for at in range(running):
             request = requests[state.runs[replica, at]]
@@ -129,7 +129,6 @@ def stretch_ticks(state: State, pace: Pace, replica: int, steps: int) -> int:
                 cache, cached = cache_from(record), request["generated"] - 1
                 decoding += 1
                 attended += attended_entries(cache, cached + steps) - attended_entries(cache, cached)
-                torch_attended += framework_entries(cache, cached + steps) - framework_entries(cache, cached)
             elif chunk > 0:
                 goal, computed = request["goal"], request["computed"]
                 again = goal - state.kinds[request["kind"]]["prompt"]
@@ -167,9 +166,8 @@ def stretch_ticks(state: State, pace: Pace, replica: int, steps: int) -> int:
                 pace.rows, 0, kind, PREFILL, 0, 1, prompts, queries, keys, pairs, rectangle, unfused, precision
             )
         ticks += layers * ticks_of(pace, 0, rows)
-        last = put_decode_step_attention(
-            pace.rows, rows, kind, 0, 1, decoding, steps, attended, torch_attended, precision
-        )
+        # What the framework would count is of no matter to a fused kernel's time.
+        last = put_decode_step_attention(pace.rows, rows, kind, 0, 1, decoding, steps, attended, attended, precision)
         ticks += layers * (ticks_of(pace, rows, last) // steps)
     ticks += embed_ticks(pace, entering) + head_ticks(pace, sequences)
     return steps * ticks + selecting

@@ -8,15 +8,15 @@ cache back and computes it anew later. Steps that would all be alike are taken a
 
 from __future__ import annotations
 
-from asymsim.core.cache import KV_BLOCK_TOKENS, cached_entries
 from asymsim.core.jit import inlined, kernel
 from asymsim.core.layout import Record
-from asymsim.core.serving.encoder_cache import has_room, is_cached, let_go, take_up
+from asymsim.core.serving.admission import admit, uses_encoder_cache
+from asymsim.core.serving.blocks import cache_bytes, hold, hold_for
+from asymsim.core.serving.encoder_cache import let_go
 from asymsim.core.serving.events import count_gaps, note, plan_arrival, plan_end
 from asymsim.core.serving.layout import (
     DECODES,
     DONE,
-    ENCODE,
     ENCODES,
     FINISH,
     FIRST_TOKEN,
@@ -24,62 +24,13 @@ from asymsim.core.serving.layout import (
     NONE,
     PREEMPT,
     PREFILLS,
-    SCHEDULE,
     STEP,
     TRANSFER,
-    WHOLE,
     Limits,
     Pace,
     State,
 )
-from asymsim.core.serving.pace import cache_from, stretch_ticks
-
-
-@kernel
-def cache_bytes(state: State, kind: int, generated: int, block: int) -> int:
-    """Cache of a request with ``generated`` tokens of its own in it, each head's in whole blocks."""
-    total = 0
-    for index in range(len(state.groups)):
-        entries = cached_entries(cache_from(state.caches[kind, index]), generated, block)
-        total += entries * state.groups[index]["entry_bytes"]
-    return total
-
-
-@inlined
-def hold(state: State, replica: int, index: int, kv_bytes: int) -> None:
-    """Let a request hold ``kv_bytes`` of its replica's cache."""
-    request, fleet = state.requests[index], state.fleet[0]
-    more = kv_bytes - request["kv_bytes"]
-    request["kv_bytes"] = kv_bytes
-    state.replicas[replica]["kv_bytes"] += more
-    fleet["kv_bytes"] += more
-    if more > 0:
-        fleet["allocated_bytes"] += more
-    else:
-        fleet["freed_bytes"] -= more
-
-
-@kernel
-def hold_for(state: State, replica: int, steps: int) -> None:
-    """Let every decoding request hold what it will have after ``steps``."""
-    for at in range(state.replicas[replica]["running"]):
-        index = state.runs[replica, at]
-        request = state.requests[index]
-        if request["chunk"] == 0:
-            grown = request["generated"] - 1 + steps
-            hold(state, replica, index, cache_bytes(state, request["kind"], grown, KV_BLOCK_TOKENS))
-
-
-@kernel
-def held_after(state: State, replica: int, steps: int) -> int:
-    """Cache of a replica after ``steps`` more steps of what runs."""
-    total = state.replicas[replica]["kv_bytes"]
-    for at in range(state.replicas[replica]["running"]):
-        request = state.requests[state.runs[replica, at]]
-        if request["chunk"] == 0:
-            grown = request["generated"] - 1 + steps
-            total += cache_bytes(state, request["kind"], grown, KV_BLOCK_TOKENS) - request["kv_bytes"]
-    return total
+from asymsim.core.serving.pace import stretch_ticks
 
 
 @inlined
@@ -107,80 +58,6 @@ def preempt_last(state: State, limits: Limits, replica: int, now: int) -> None:
     note(state, now, PREEMPT, index, replica, request["generated"], 0)
 
 
-@inlined
-def uses_encoder_cache(state: State, index: int, replica: int) -> bool:
-    """Whether a request's embeddings lie in the replica's encoder cache until its prompt is through.
-
-    Not where another pool encodes: a cache that is lost in decoding is made anew without one.
-    """
-    if state.kinds[state.requests[index]["kind"]]["encoder_tokens"] == 0:
-        return False
-    role = state.replicas[replica]["role"]
-    return role in (WHOLE, ENCODES) or (role == PREFILLS and state.fleet[0]["number"][ENCODES] == 0)
-
-
-@inlined
-def admit(state: State, limits: Limits, replica: int, now: int, room: int, prompts: int) -> int:
-    """Begin the first request that waits, if it may: the tokens that it takes of the step; 0 if it may not."""
-    place = state.replicas[replica]
-    index = place["head"]
-    request = state.requests[index]
-    kind, role = state.kinds[request["kind"]], place["role"]
-    # A pool of decoders gets requests with their cache.
-    prefilled = request["computed"] == request["goal"]
-    cached = uses_encoder_cache(state, index, replica) and not prefilled
-    encodes = cached or (role == DECODES and kind["encoder_tokens"] > 0 and not prefilled)
-    fresh = encodes and not (cached and is_cached(state, replica, index))
-    if fresh:
-        left = place["encoder_left"]
-        if kind["encoder_tokens"] > left and left < limits.encoder_budget:
-            return 0
-        if cached and not has_room(state, limits, replica, kind["encoder_tokens"]):
-            return 0
-    chunk, kv_bytes = 0, 0
-    if role != ENCODES:
-        kv_bytes = cache_bytes(state, request["kind"], request["generated"], KV_BLOCK_TOKENS)
-        if place["kv_bytes"] + kv_bytes > limits.kv_capacity:
-            return 0
-        if not prefilled:
-            shared = int(limits.prefix_share * request["goal"]) // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
-            shared = min(shared, request["goal"] - 1)
-            chunk = request["goal"] - shared
-            if chunk > room:
-                if kind["splits"] == 1:
-                    chunk = room
-                elif prompts > 0:
-                    return 0
-            request["computed"] = shared
-    take_first(state, replica, index)
-    request["chunk"] = chunk
-    hold(state, replica, index, kv_bytes)
-    if cached:
-        take_up(state, limits, replica, index)
-    if fresh:
-        place["encoder_left"] = max(0, place["encoder_left"] - kind["encoder_tokens"])
-        place["other"] += kind["encoder_ticks"]
-        note(state, now, ENCODE, index, replica, kind["encoder_tokens"], kind["encoder_ticks"])
-    if request["scheduled"] == NEVER:
-        request["scheduled"] = now
-    note(state, now, SCHEDULE, index, replica, chunk, 0)
-    return max(1, chunk)
-
-
-@inlined
-def take_first(state: State, replica: int, index: int) -> None:
-    """Move the first request of the queue to those that run."""
-    place, fleet = state.replicas[replica], state.fleet[0]
-    place["head"] = state.requests[index]["next"]
-    if place["head"] == NONE:
-        place["tail"] = NONE
-    place["waiting"] -= 1
-    fleet["waiting"] -= 1
-    state.runs[replica, place["running"]] = index
-    place["running"] += 1
-    fleet["running"] += 1
-
-
 @kernel
 def begin(state: State, limits: Limits, replica: int, now: int) -> int:
     """Choose what a replica works on next: the steps of its stretch; 0 where there is nothing to do."""
@@ -189,10 +66,10 @@ def begin(state: State, limits: Limits, replica: int, now: int) -> int:
     for at in range(place["running"]):
         request = state.requests[state.runs[replica, at]]
         request["chunk"] = 0 if request["computed"] == request["goal"] else NONE
-    while place["running"] > 0 and held_after(state, replica, 1) > limits.kv_capacity:
+    hold_for(state, replica, 1)
+    while place["running"] > 0 and place["kv_bytes"] > limits.kv_capacity:
         preempt_last(state, limits, replica, now)
         preempted = True
-    hold_for(state, replica, 1)
     for at in range(place["running"]):
         decoding += 1 if state.requests[state.runs[replica, at]]["chunk"] == 0 else 0
     room, prompts = max(0, limits.max_tokens - decoding), 0
@@ -240,32 +117,34 @@ def selection_ticks(state: State, kind: Record, role: int) -> int:
 
 @inlined
 def steps_alike(state: State, limits: Limits, replica: int) -> int:
-    """Steps until a request is done or the cache is full."""
-    steps = NEVER
-    for at in range(state.replicas[replica]["running"]):
+    """Steps until a request is done or the cache is full; what runs then holds the cache that these need."""
+    place, low, high = state.replicas[replica], 1, NEVER
+    for at in range(place["running"]):
         request = state.requests[state.runs[replica, at]]
-        steps = min(steps, state.kinds[request["kind"]]["output"] - request["generated"])
-    if held_after(state, replica, steps) <= limits.kv_capacity:
-        return steps
-    low, high = 1, steps
+        high = min(high, state.kinds[request["kind"]]["output"] - request["generated"])
+    if high > 1:
+        hold_for(state, replica, high)
+    if place["kv_bytes"] <= limits.kv_capacity:
+        return high
     while high - low > 1:
         middle = (low + high) // 2
-        if held_after(state, replica, middle) <= limits.kv_capacity:
+        hold_for(state, replica, middle)
+        if place["kv_bytes"] <= limits.kv_capacity:
             low = middle
         else:
             high = middle
+    hold_for(state, replica, low)
     return low
 
 
 @kernel
 def stretch(state: State, pace: Pace, replica: int, start: int, steps: int) -> None:
-    """Plan a stretch of ``steps`` from ``start``."""
+    """Plan a stretch of ``steps`` from ``start``, whose cache is held."""
     place = state.replicas[replica]
     ticks = place["other"]
     if place["role"] == ENCODES:
         ticks += pace.host_ticks
     else:
-        hold_for(state, replica, steps)
         ticks += stretch_ticks(state, pace, replica, steps)
     place["start"], place["steps"], place["ticks"] = start, steps, ticks
     plan_end(state, start + ticks, replica)
@@ -279,6 +158,7 @@ def cut(state: State, pace: Pace, replica: int, now: int) -> None:
     while steps < place["steps"] and place["start"] + stretch_ticks(state, pace, replica, steps) < now:
         steps += 1
     if steps < place["steps"]:
+        hold_for(state, replica, steps)
         stretch(state, pace, replica, place["start"], steps)
 
 
