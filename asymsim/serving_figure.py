@@ -92,10 +92,10 @@ def _course(axes: Axes, seconds: Any, values: Any, color: str, label: str) -> No
         seconds, values = seconds[edges], mean
     axes.plot(seconds, values, color=color, linewidth=0.9, drawstyle="steps-post")
     axes.set_ylabel(label, fontsize=9)
-    top = max(1.0, 1.08 * most)
+    top = 1.08 * most or 1.0
     # A little below, or a line at zero hides behind the frame.
     axes.set_ylim(-0.03 * top, top)
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
     _plain(axes)
 
 
@@ -152,7 +152,7 @@ def _distribution(
     # Within a few octaves even steps give more marks than powers of ten do.
     narrow = MaxNLocator(6, steps=(1, 2, 2.5, 5, 10))
     axes.xaxis.set_major_locator(
-        narrow if high < 5 * low else LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,))
+        narrow if high < 8 * low else LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,))
     )
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -16,7 +16,7 @@ TIMES = {
     "e2el": "end to end",
     "queue": "in the queue",
 }
-REFUSED = {"too_long": "too long for the model", "too_large": "too large for the cache", "unfinished": "not finished"}
+REFUSED = {"too_long": "too long for the model", "too_large": "too large for the memory", "unfinished": "not finished"}
 
 
 def title_of(document: Mapping[str, Any]) -> str:
