@@ -34,7 +34,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     ) -> Any:
         made.append((scenario, requests, server, fleet, events))
         sent, e2e = lindley(np.diff(requests.arrival_s), np.full(len(requests), 0.1))
-        return served(sent, e2e - 0.05, e2e, output_tokens=requests.output_tokens)
+        return served(sent, e2e - 0.05, e2e, queue_s=e2e - 0.1, output_tokens=requests.output_tokens)
 
     monkeypatch.setattr(engine, "simulate", simulate)
     return made
