@@ -116,3 +116,15 @@ def test_a_prompt_beyond_the_model_is_named_and_the_others_are_served(tmp_path: 
     found = json.loads((tmp_path / "run" / "result.json").read_text())
     assert found["rejected_rows"] == {"too_long": [1, 2]}
     assert (found["completed"], found["failed"]) == (2, 2)
+
+
+def test_a_model_without_images_leaves_them_out_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_s,text_tokens,output_tokens,num_images\n0,100,5,2\n1,100,5,0\n")
+    assert run(("serve-sim", "--model", "llama-3.1-8b", "--trace", str(trace), "--format", "json")) == 0
+    captured = capsys.readouterr()
+    assert "llama-3.1-8b takes no images: left out those of 1 request\n" in captured.err
+    assert json.loads(captured.out)["total_visual_tokens"] == 0
+    argv = ("--model", "llama-3.1-8b", "--workload", "charts", "--num-requests", "50", "--target-request-rate", "5")
+    assert run(("serve-sim", *argv)) == 0
+    assert "left out those of 50 requests" in capsys.readouterr().err
