@@ -15,6 +15,7 @@ from asymsim.serving.mix import COLUMNS
 from asymsim.serving.requests import TYPICAL, Requests, requests
 from asymsim.serving.trace_forms import IMAGES, Clock, Form, first_of, form_of
 from asymsim.serving.trace_images import image_columns
+from asymsim.serving.trace_parquet import is_parquet, parquet_rows
 from asymsim.serving.trace_rows import Chunk, Rows, open_rows
 from asymsim.serving.trace_values import times, whole_numbers
 from asymsim.toml_values import integer
@@ -58,7 +59,7 @@ def read_trace(
     image_width: int = TYPICAL,
     clock: Literal["s", "ms"] | None = None,
 ) -> Trace:
-    """Read a trace, CSV with a header or one JSON object a line, plain or gzipped.
+    """Read a trace: CSV with a header or one JSON object a line, plain or gzipped, or Parquet.
 
     ``trace_forms.FORMS`` lists the forms. A prompt's tokens are those of its text; images come beside them, in optional
     columns ``num_images``, ``image_height``, ``image_width``, ``visual_tokens`` (of all images of a request),
@@ -89,7 +90,7 @@ def read_trace(
         raise InputError("limit", limit, "give 1 request or more")
     for name, value in (("num_images", num_images), ("image_height", image_height), ("image_width", image_width)):
         integer(0, COLUMNS[name][1])(value, name)
-    rows = open_rows(path)
+    rows = parquet_rows(path) if is_parquet(path) else open_rows(path)
     form = form_of(path, rows.names)
     reader = _Reader(rows, form, clock or form.clock, timed=arrivals is None)
     columns = reader.columns(limit)

@@ -128,3 +128,25 @@ def test_a_model_without_images_leaves_them_out_and_says_so(tmp_path: Path, caps
     argv = ("--model", "llama-3.1-8b", "--workload", "charts", "--num-requests", "50", "--target-request-rate", "5")
     assert run(("serve-sim", *argv)) == 0
     assert "left out those of 50 requests" in capsys.readouterr().err
+
+
+def test_a_run_is_played_again_from_its_own_rows(tmp_path: Path) -> None:
+    first, rows, _ = written(tmp_path / "first", "--workload", "chat")
+    # Times count from the first arrival, and the images stand in the rows as their tokens.
+    again = tmp_path / "again"
+    argv = ("serve-sim", "--model", "llava-1.5-7b", "--trace", str(tmp_path / "first" / "requests.parquet"))
+    assert run((*argv, "--out", str(again))) == 0
+    second = json.loads((again / "result.json").read_text())
+    for name in ("completed", "total_input_tokens", "total_output_tokens", "total_visual_tokens"):
+        assert first[name] == second[name]
+    # The rows do not say which images are the same, so each is encoded.
+    assert second["mean_ttft_ms"] == pytest.approx(first["mean_ttft_ms"], rel=0.2)
+    assert len(rows["request"]) == second["num_prompts"]
+
+
+def test_a_parquet_file_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow")
+    trace = tmp_path / "trace.parquet"
+    trace.write_bytes(b"PAR1 and no more")
+    assert run(("serve-sim", "--model", "llava-1.5-7b", "--trace", str(trace))) == 2
+    assert "trace.parquet': cannot be read (" in capsys.readouterr().err
