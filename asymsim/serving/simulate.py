@@ -19,7 +19,7 @@ from asymsim.memory import kv_share
 from asymsim.scenario import Scenario
 from asymsim.serving.prepare import Kinds, context_tokens, evaluated, free_bytes, kinds_of
 from asymsim.serving.requests import Requests
-from asymsim.serving.served import EVENT, GAP_BINS, SAMPLE, UNFINISHED, Served
+from asymsim.serving.served import DONE, EVENT, GAP_BINS, SAMPLE, UNFINISHED, Served
 from asymsim.serving.server import Fleet, Server
 
 # Events between two looks at progress.
@@ -45,7 +45,7 @@ def simulate(
 ) -> Served:
     """Serve ``requests`` by a fleet of the scenario's model, GPU, parallelism, formats, engine and schedule.
 
-    A request alone has the scenario's TTFT and TPOT of `asymsim.estimate`, to the bit.
+    A request alone has the TTFT and TPOT of `asymsim.estimate` to the bit, if its prompt is prefilled in one step.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def prepared(
 ) -> tuple[State, Pace, Limits]:
     """A fleet at rest and requests that are still to come, what step times follow from, and the limits."""
     limits = limits_of(bound, kinds, server, fleet)
-    return _state(requests, kinds, fleet, server, events), pace_of(bound, server), limits
+    return _state(requests, kinds, fleet, limits, events), pace_of(bound, limits), limits
 
 
 def kv_capacity_bytes(bound: Setting, server: Server, activation_bytes: int) -> int:
@@ -108,13 +108,14 @@ def kv_capacity_bytes(bound: Setting, server: Server, activation_bytes: int) -> 
 
 def limits_of(bound: Setting, kinds: Kinds, server: Server, fleet: Fleet) -> Limits:
     """The limits of each replica, and of the router."""
-    text = Load(0, 0, 0, 0, 0, 0, 0, server.max_num_batched_tokens, 1, 1)
+    max_tokens, max_seqs = server.batch_on(bound.gpu)
+    text = Load(0, 0, 0, 0, 0, 0, 0, max_tokens, 1, 1)
     counts = evaluated(bound, bound.dense, np.array([text], np.int64))[0]
     activation_bytes = max(kinds.activation_bytes, int(counts["activation_bytes"][0]))
-    budget = server.encoder_budget_tokens or server.max_num_batched_tokens
+    budget = server.encoder_budget_tokens or max_tokens
     return Limits(
-        max_seqs=server.max_num_seqs,
-        max_tokens=server.max_num_batched_tokens,
+        max_seqs=max_seqs,
+        max_tokens=max_tokens,
         encoder_budget=budget,
         encoder_cache=server.encoder_cache_tokens or budget,
         kv_capacity=kv_capacity_bytes(bound, server, activation_bytes),
@@ -127,15 +128,15 @@ def limits_of(bound: Setting, kinds: Kinds, server: Server, fleet: Fleet) -> Lim
     )
 
 
-def pace_of(bound: Setting, server: Server) -> Pace:
+def pace_of(bound: Setting, limits: Limits) -> Pace:
     """What step times follow from."""
-    most = min(LARGEST_TABLE, server.max_num_batched_tokens + server.max_num_seqs) + 1
+    most = min(LARGEST_TABLE, limits.max_tokens + limits.max_seqs) + 1
     return Pace(
         model=bound.model_arrays,
         gpu=bound.gpu_arrays,
         precision=bound.precision,
         dense=np.full((len(bound.model_arrays.lm_kinds), most), layout.NONE, np.int64),
-        head=np.full(server.max_num_seqs + 1, layout.NONE, np.int64),
+        head=np.full(limits.max_seqs + 1, layout.NONE, np.int64),
         embed=np.full(most, layout.NONE, np.int64),
         rows=workspace(bound.model_arrays, bound.dense).operators,
         memo=np.zeros(MANY, MEMO),
@@ -143,7 +144,7 @@ def pace_of(bound: Setting, server: Server) -> Pace:
     )
 
 
-def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, events: int) -> State:
+def _state(requests: Requests, kinds: Kinds, fleet: Fleet, limits: Limits, events: int) -> State:
     """A fleet at rest and requests that are still to come."""
     if len(requests) and not 0 <= requests.arrival_s[0] <= requests.arrival_s[-1] <= LONGEST_S:
         raise InputError("arrival_s", float(requests.arrival_s[-1]), f"give arrivals from 0 to {LONGEST_S} s")
@@ -170,8 +171,9 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, event
         groups=kinds.groups,
         caches=kinds.caches,
         encoder=kinds.encoder,
+        sharing=kinds.sharing,
         replicas=replicas,
-        runs=np.zeros((len(replicas), server.max_num_seqs), np.int64),
+        runs=np.zeros((len(replicas), limits.max_seqs), np.int64),
         holder=np.full((len(replicas), images), layout.NONE, np.int64),
         uses=np.zeros((len(replicas), images), np.int64),
         fleet=whole,
@@ -234,7 +236,7 @@ def _served(requests: Requests, kinds: Kinds, state: State, limits: Limits, tp_s
         log=state.log[: min(whole["events"], len(state.log))],
         busy_s=state.replicas["busy_ticks"] * TICK_S,
         steps=int(whole["steps"]),
-        end_s=float(whole["end"] * TICK_S),
+        end_s=float(asked["finished"][asked["status"] == DONE].max(initial=0) * TICK_S),
         kv_capacity_bytes=limits.kv_capacity * decoding,
         gpus=fleet.engines * tp_size,
     )
