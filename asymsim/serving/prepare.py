@@ -35,7 +35,7 @@ class Kinds(NamedTuple):
 
 def kinds_of(bound: Setting, requests: Requests, chunked_prefill: bool) -> Kinds:
     """The kinds of requests that a setting makes of ``requests``."""
-    loads, shapes = _loads(bound, requests)
+    loads, shapes = loads_of(bound, requests)
     shares = np.cumsum([share for share, _ in bound.schedules])
     drawn = uniform(MIXTURE_SEED, 0, np.arange(len(requests), dtype=np.uint64)) * shares[-1]
     schedule = np.minimum(np.searchsorted(shares, drawn, side="right"), len(shares) - 1)
@@ -88,7 +88,7 @@ def evaluated(bound: Setting, schedule: ScheduleArrays, loads: Array) -> tuple[d
     return dict(zip(COUNTS, counts.T, strict=True)), dict(zip(TIMES, times.T, strict=True))
 
 
-def _loads(bound: Setting, requests: Requests) -> tuple[Array, Array]:
+def loads_of(bound: Setting, requests: Requests) -> tuple[Array, Array]:
     """The different loads among the requests, shape (loads, 10), and the load of each request."""
     images, image_of = _distinct(
         requests.num_images, requests.image_height, requests.image_width, requests.visual_tokens
