@@ -44,7 +44,8 @@ def draw_goodput(rows: Sequence[Row], title: str = "", percentile: float = 99.0)
 
     gpus = list(dict.fromkeys(row["gpu"] for row in rows))
     ways = list(dict.fromkeys(_way(row) for row in rows))
-    across = max(1, min(ACROSS, len(gpus)))
+    # Four stand better two by two.
+    across = 2 if len(gpus) == 4 else max(1, min(ACROSS, len(gpus)))
     bands = -(-len(gpus) // across)
     width = A4_WIDTH_INCHES if across > 1 else 5.0
     figure = Figure(figsize=(width, 0.9 + 4.1 * bands + 0.2 * -(-len(ways) // 3)), layout="constrained")
@@ -72,7 +73,8 @@ def draw_goodput(rows: Sequence[Row], title: str = "", percentile: float = 99.0)
             found.values(), found, loc="outside lower center", ncols=across + 1, fontsize=8, frameon=False,
             handlelength=3.5,
         )  # fmt: skip
-    figure.suptitle(title, fontsize=10)
+    reading = f"marker: the most at which {percentile:g} % meet each limit; a line ends where requests pile up"
+    figure.suptitle(f"{title}\n{reading}", fontsize=9 if across > 1 else 6.5)
     return figure
 
 

@@ -137,8 +137,6 @@ def _notes(document: Row) -> list[str]:
         for row in answers
         if row["refused"]
     ]
-    if any(row["gpus"] is not None and row["saturated"] is None for row in answers):
-        notes.append("  * too few requests to tell whether the fleets keep up")
     if document["draws"]:
         notes.append(f"  * 90 %: the middle of {document['draws']} draws of the latency model's error, tp as it is")
     if document["savings"]:

@@ -16,6 +16,7 @@ from asymsim.scenario import Scenario
 from asymsim.serving.prepare import loads_of
 from asymsim.serving.question import TP_SIZES, Question, unpruned
 from asymsim.serving.requests import Requests
+from asymsim.serving.saturation import FEWEST, FIRST, LONGEST_SHARE
 from asymsim.serving.search import fewest
 from asymsim.serving.time_errors import class_ratios, drawn, factors, normals
 from asymsim.serving.trial import Aim, Outcome, Trial
@@ -85,25 +86,26 @@ class Found:
 def answers_on(question: Question, gpu: str, advance: Advance = lambda searches: None) -> list[Answer]:
     """The answer for each scenario on one kind of GPU; ``advance`` is told of each search that is done."""
     requests = question.requests(question.number_of_requests(alone_s(question, gpu)))
-    answers, trials = [], []
+    answers, chosen = [], []
     for scenario in question.scenarios:
         answer, trial = _answer(question, replace(scenario, gpu=gpu), requests)
         answers.append(answer)
-        trials.append(trial)
+        chosen.append(trial)
         advance(1)
     if not question.draws:
         return answers
     normal = normals(question.draws, question.load.seed)
     ratios: dict[int, Array | None] = {}
-    for place, (answer, trial) in enumerate(zip(answers, trials, strict=True)):
-        if trial is not None:
-            # A pruned scenario and its twin are drawn alike, so the first one's batch stands for both.
-            tp_size = answer.scenario.tp_size
-            if tp_size not in ratios:
-                ratios[tp_size] = class_ratios(trial.bound, _typical(trial, answer))
-            answers[place] = replace(answer, drawn_gpus=_drawn_gpus(trial, answer, ratios[tp_size], normal, advance))
-        else:
+    for place, (answer, trial) in enumerate(zip(answers, chosen, strict=True)):
+        if trial is None:
             advance(question.draws)
+            continue
+        # A pruned scenario and its twin are drawn alike, so the first one's batch stands for both.
+        tp_size = answer.scenario.tp_size
+        if tp_size not in ratios:
+            ratios[tp_size] = class_ratios(trial.bound, _typical(trial, answer))
+        drawn_gpus = _drawn_gpus(question, trial, answer, ratios[tp_size], normal, advance)
+        answers[place] = replace(answer, drawn_gpus=drawn_gpus)
     return answers
 
 
@@ -149,7 +151,7 @@ def _answer(question: Question, scenario: Scenario, requests: Requests) -> tuple
         if most < 1:
             tried.append(Tried(tp_size, None, "no fewer GPUs"))
             continue
-        found = _fewest(trial, math.floor(question.rate_per_s / trial.capacity_per_s()), most, best is None)
+        found = fewest_replicas(trial, question.rate_per_s, most, explain=best is None)
         tried.append(Tried(tp_size, found.replicas, found.why))
         if found.replicas is not None:
             best = tp_size, found, trial
@@ -161,8 +163,25 @@ def _answer(question: Question, scenario: Scenario, requests: Requests) -> tuple
     return replace(made, scenario=scenario, replicas=found.replicas, outcome=found.outcome), trial
 
 
-def _fewest(trial: Trial, start: int, most: int = MOST_REPLICAS, explain: bool = True) -> Found:
-    """The fewest replicas of a trial, from 1 to ``most``; ``explain``: whether to ask first if any number can do."""
+def fewest_replicas(
+    trial: Trial, rate_per_s: float, most: int = MOST_REPLICAS, *, start: int | None = None, explain: bool = True
+) -> Found:
+    """The fewest replicas that meet the limits.
+
+    Parameters
+    ----------
+    trial : Trial
+    rate_per_s : float
+        At which its requests come.
+    most : int
+        Replicas at most, from 1.
+    start : int, optional
+        Where to begin; by default what serves the rate if all batches were full.
+    explain : bool
+        Whether to ask first if any number can do.
+    """
+    if start is None:
+        start = math.floor(rate_per_s / trial.capacity_per_s())
     start = max(1, min(start, most))
     first = trial.run(start)
     if explain and not first.meets and (why := never(trial.alone(), trial.aim)) is not None:
@@ -184,12 +203,21 @@ def _fewest(trial: Trial, start: int, most: int = MOST_REPLICAS, explain: bool =
 
 def never(alone: Outcome, aim: Aim) -> str | None:
     """Why no fleet can meet the limits, from what requests take one at a time; None where one may."""
+    served = alone.served
     if not alone.missed:
-        return None
+        span_s = float(np.ptp(served.requests.arrival_s))
+        taken = np.isfinite(served.e2e_s)
+        first_s = float(np.median(served.e2e_s[taken][:FIRST]))
+        if taken.sum() >= FEWEST and first_s <= LONGEST_SHARE * span_s:
+            return None
+        return (
+            f"{len(served.status)} requests in {span_s:.3g} s, of which one takes {first_s:.3g} s alone, do not show "
+            "whether a fleet keeps up; send more"
+        )
     refused = sum(alone.refused.values())
-    if refused > (1.0 - aim.percentile / 100) * len(alone.served.status):
+    if refused > (1.0 - aim.percentile / 100) * len(served.status):
         reasons = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in alone.refused.items())
-        return f"{refused} of {len(alone.served.status)} requests are refused, and count as missed: {reasons}"
+        return f"{refused} of {len(served.status)} requests are refused, and count as missed: {reasons}"
     missed = alone.missed[0]
     value, limit = alone.values_s[missed] / MILLI, aim.slo.given[missed] / MILLI
     name = missed.removesuffix("_s")
@@ -211,7 +239,9 @@ def _typical(trial: Trial, answer: Answer) -> Array:
     return load
 
 
-def _drawn_gpus(trial: Trial, answer: Answer, ratios: Array | None, normal: Array, advance: Advance) -> Array | None:
+def _drawn_gpus(
+    question: Question, trial: Trial, answer: Answer, ratios: Array | None, normal: Array, advance: Advance
+) -> Array | None:
     """The fewest GPUs in each draw, looked for from the answer on."""
     if ratios is None:
         advance(len(normal))
@@ -219,7 +249,8 @@ def _drawn_gpus(trial: Trial, answer: Answer, ratios: Array | None, normal: Arra
     assert answer.replicas is not None
     gpus = np.empty(len(normal))
     for place, by_class in enumerate(factors(ratios, normal)):
-        found = _fewest(trial.on(drawn(trial.bound, by_class)), answer.replicas)
+        other = trial.on(drawn(trial.bound, by_class))
+        found = fewest_replicas(other, question.rate_per_s, start=answer.replicas)
         gpus[place] = math.inf if found.replicas is None else found.replicas * answer.scenario.tp_size
         advance(1)
     return gpus

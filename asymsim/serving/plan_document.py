@@ -102,7 +102,7 @@ def _way(scenario: Scenario) -> dict[str, Any]:
 
 
 def _figures(plan: Plan, answer: Answer) -> dict[str, Any]:
-    names = ("ttft_ms", "tpot_ms", "e2e_ms", "saturated", "refused", "request_goodput", "slo_share", "gpu_busy_share")
+    names = ("ttft_ms", "tpot_ms", "e2e_ms", "refused", "request_goodput", "slo_share", "gpu_busy_share")
     money = ("price_usd_per_gpu_hour", "usd_per_hour", "usd_per_1m_requests", "usd_per_1m_output_tokens")
     energy = ("mean_power_w", "wh_per_1000_requests")
     if answer.outcome is None:
@@ -112,7 +112,6 @@ def _figures(plan: Plan, answer: Answer) -> dict[str, Any]:
     spent = cost(run, gpu(answer.scenario.gpu), question.tariff).to_dict()
     figures = {
         **{name: _finite(value) for name, value in _ms(outcome.values_s).items()},
-        "saturated": outcome.saturated,
         "refused": sum(outcome.refused.values()),
         "request_goodput": run.rates["request_goodput"],
         **run.shares,

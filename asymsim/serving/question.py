@@ -85,6 +85,8 @@ class Question:
         if self.load.num_requests is not None and self.load.num_requests < FEWEST:
             remedy = f"give {FEWEST} or more: fewer do not show whether a fleet keeps up"
             raise InputError("num_requests", self.load.num_requests, remedy)
+        if self.tp_sizes == ():
+            raise InputError("tp_size", [], "give one or more, or leave it out")
         for tp_size in self.tp_sizes or ():
             replace(self.scenarios[0], tp_size=tp_size)
         if self.draws and not 20 <= self.draws <= MOST_DRAWS:

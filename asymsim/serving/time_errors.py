@@ -2,8 +2,9 @@
 
 A class of operators errs alike wherever it occurs, and classes err independently, as `core.latency.joint_interval` has
 it. So a draw is one standard normal a class. It becomes a factor on all of the class's times: 1 at 0, the ratios at 5 %
-and 95 % of the class's interval at -1.645 and 1.645, and geometric between and beyond. The interval is that of the
-class's time in a batch as the fleet serves it, dense; a pruned run and its twin are drawn together.
+and 95 % of the class's interval at -1.645 and 1.645, and linear between and beyond, not below 0: distances from the
+median are what that rule joins. The interval is that of the class's time in a batch as the fleet serves it, dense; a
+pruned run and its twin are drawn together.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def normals(draws: int, seed: int) -> Array:
 
 def factors(ratios: Array, normal: Array) -> Array:
     """What each class's times are multiplied by: shape (draws, classes), of ``normals`` of that shape."""
-    low, high = np.log(ratios).T
-    made: Array = np.exp(np.where(normal < 0.0, -low, high) * normal / AT_95)
+    low, high = ratios.T
+    made: Array = np.maximum(0.0, 1.0 + np.where(normal < 0.0, 1.0 - low, high - 1.0) * normal / AT_95)
     return made
 
 

@@ -80,8 +80,8 @@ class Outcome:
 
     @property
     def meets(self) -> bool:
-        """Whether all limits are met by a fleet that keeps up."""
-        return not self.missed and self.saturated is not True
+        """Whether all limits are met by a fleet that is seen to keep up."""
+        return not self.missed and self.saturated is False
 
 
 def judged(served: Served, aim: Aim) -> Outcome:
