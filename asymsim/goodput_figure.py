@@ -81,8 +81,9 @@ def draw_goodput(rows: Sequence[Row], title: str = "", percentile: float = 99.0)
 def _column(rate: Axes, share: Axes, rows: Sequence[Row], ways: Sequence[str], percentile: float) -> None:
     """The two panels of one kind of GPU."""
     top = max(row["request_rate"] for row in rows)
-    fleet = rows[0]["gpus"]
-    rate.set_title(rows[0]["gpu"] if fleet == 1 else f"{fleet} x {rows[0]['gpu']}", fontsize=9)
+    fleets = sorted({row["gpus"] for row in rows})
+    fleet = f"{fleets[0]} to {fleets[-1]} x " if len(fleets) > 1 else f"{fleets[0]} x " if fleets != [1] else ""
+    rate.set_title(fleet + rows[0]["gpu"], fontsize=9)
     rate.plot((0, top), (0, top), color="0.6", linestyle=(0, (4, 2)), linewidth=1.0, label="all that is asked")
     share.axhline(percentile, color="0.6", linestyle=(0, (4, 2)), linewidth=1.0)
     for index, way in enumerate(ways):

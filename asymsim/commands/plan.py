@@ -14,7 +14,6 @@ from asymsim.terminal import emit, progress, say
 
 if TYPE_CHECKING:
     from asymsim.scenario import Scenario
-    from asymsim.serving.question import Question
 
 LOAD, LIMITS, SEARCH, SERVER = (
     Group(name, sort_key=key) for key, name in enumerate(("Load", "Limits and prices", "Search", "Server"), start=2)
@@ -25,14 +24,11 @@ IMAGES = ("num_images", "image_height", "image_width")
 
 
 @flags.scenario_command(
-    without=("batch_size", "convention", "schedule"),
+    without=("batch_size", "convention", "schedule", "keep", "tp_size"),
     texts={
         "gpu": "GPUs joined by commas.",
         "method": "Methods joined by commas; the unpruned model is always planned too.",
-        "keep": "Kept shares joined by commas, each for every method; the methods' own by default.",
         "settings": SETTINGS,
-        "tp_size": "GPUs that share the model, joined by commas; by default the smallest of 1, 2, 4, 8 that fits, and "
-        "those above.",
         "num_requests": "Requests to simulate, 100 or more; by default as many as the percentile and rate need, with a "
         "trace all of it.",
     },
@@ -43,6 +39,8 @@ def plan(
     load: dict[str, Any],
     server: dict[str, Any],
     *,
+    keep: Annotated[str | None, Parameter(group=SEARCH)] = None,
+    tp_size: Annotated[str | None, Parameter(group=SEARCH)] = None,
     ttft: Annotated[float | None, Parameter(group=LIMITS)] = None,
     tpot: Annotated[float | None, Parameter(group=LIMITS)] = None,
     e2e: Annotated[float | None, Parameter(group=LIMITS)] = None,
@@ -60,6 +58,10 @@ def plan(
 
     Parameters
     ----------
+    keep
+        Kept shares joined by commas, each for every method; the methods' own by default.
+    tp_size
+        GPUs that share the model, joined by commas; by default the smallest of 1, 2, 4, 8 that fits, and those above.
     ttft
         Most milliseconds to the first token.
     tpot
@@ -89,6 +91,10 @@ def plan(
     from asymsim.serving.goodput import goodput_curves
     from asymsim.serving.plan import plan as find
     from asymsim.serving.plan_document import curve_rows, document_of, sustained_rows
+    from asymsim.serving.power import IDLE_SHARE, Tariff
+    from asymsim.serving.question import Question
+    from asymsim.serving.slo import slo_ms
+    from asymsim.serving.trial import Aim
 
     if goodput_curve and out is None:
         raise InputError("goodput_curve", True, "name a folder for it with --out")
@@ -97,7 +103,19 @@ def plan(
     for field in OF_ALIKE + (() if load.get("workload") is None else IMAGES):
         if field in given and (load.get("workload") or load.get("trace")):
             raise InputError(field, given[field], f"{load.get('workload') or load['trace']} says this; leave it out")
-    question = _question(given, load, server, ttft, tpot, e2e, percentile, price, idle_share, router, draws)
+    gpus = flags.names(given.pop("gpu", "h100_sxm"), "gpu")
+    question = Question(
+        scenarios=_scenarios(given, [] if keep is None else flags.numbers(keep, "keep")),
+        gpus=tuple(gpus),
+        load=flags.made(Load, load),
+        aim=Aim(slo=slo_ms(ttft, tpot, e2e), percentile=percentile),
+        tp_sizes=None if tp_size is None else tuple(flags.whole_numbers(tp_size, "tp_size")),
+        server=flags.made(Server, server),
+        router=router,
+        tariff=Tariff(prices=_prices(price, gpus), idle_share=IDLE_SHARE if idle_share is None else idle_share),
+        draws=draws,
+        say=say,
+    )
     with progress("searches") as show:
         found = find(question, workers=workers, progress=show)
         curves = goodput_curves(found, workers=workers) if goodput_curve else []
@@ -118,7 +136,7 @@ def _write(out: str, document: dict[str, Any], curves: list[dict[str, Any]]) -> 
 
     contents: dict[str, str | bytes] = {"plan.json": json_text(document), "plan.csv": csv_text(document["answers"])}
     if curves:
-        title = f"{document['model']}, one replica, within {limits_of(document)}"
+        title = f"Goodput of one replica of {document['model']} within {limits_of(document)}"
         contents["goodput.csv"] = csv_text(curves)
         contents["goodput.png"] = goodput_figure(curves, title, document["percentile"])
     folder = make_folder(out)
@@ -127,46 +145,19 @@ def _write(out: str, document: dict[str, Any], curves: list[dict[str, Any]]) -> 
     say(f"wrote {', '.join(contents)} in {folder}")
 
 
-def _question(
-    given: dict[str, Any],
-    load: dict[str, Any],
-    server: dict[str, Any],
-    ttft: float | None,
-    tpot: float | None,
-    e2e: float | None,
-    percentile: float,
-    price: str | None,
-    idle_share: float | None,
-    router: Literal["least_loaded", "round_robin"],
-    draws: int,
-) -> Question:
+def _prices(price: str | None, gpus: list[str]) -> dict[str, float]:
+    """Prices that were given, each of a GPU that may serve."""
     from asymsim.catalogue.gpu import gpu
     from asymsim.errors import InputError
-    from asymsim.serving.power import IDLE_SHARE, Tariff, read_prices
-    from asymsim.serving.question import Question
-    from asymsim.serving.slo import slo_ms
-    from asymsim.serving.trial import Aim
+    from asymsim.serving.power import read_prices
 
-    gpus = flags.names(given.pop("gpu", "h100_sxm"), "gpu")
-    tp_sizes = flags.whole_numbers(given.pop("tp_size"), "tp_size") if "tp_size" in given else None
     prices = {} if price is None else read_prices(price)
     for name in set(prices) - {gpu(each).name for each in gpus}:
         raise InputError("price", price, f"{name} is not among the GPUs {', '.join(gpus)}")
-    return Question(
-        scenarios=_scenarios(given),
-        gpus=tuple(gpus),
-        load=flags.made(Load, load),
-        aim=Aim(slo=slo_ms(ttft, tpot, e2e), percentile=percentile),
-        tp_sizes=None if tp_sizes is None else tuple(tp_sizes),
-        server=flags.made(Server, server),
-        router=router,
-        tariff=Tariff(prices=prices, idle_share=IDLE_SHARE if idle_share is None else idle_share),
-        draws=draws,
-        say=say,
-    )
+    return prices
 
 
-def _scenarios(given: dict[str, Any]) -> tuple[Scenario, ...]:
+def _scenarios(given: dict[str, Any], keeps: list[float]) -> tuple[Scenario, ...]:
     """One scenario a method and keep."""
     from asymsim.budget import variant
     from asymsim.comparison import checked
@@ -174,7 +165,6 @@ def _scenarios(given: dict[str, Any]) -> tuple[Scenario, ...]:
     from asymsim.methods.base import methods
 
     names = flags.names(given.pop("method", "none"), "method")
-    keeps = flags.numbers(given.pop("keep"), "keep") if "keep" in given else []
     settings = flags.settings(given.pop("settings", None) or ())
     base = flags.scenario(given)
     pruning = [name for name in names if name != "none"]
