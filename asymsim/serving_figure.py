@@ -53,7 +53,7 @@ def draw_timeline(served: Served, slo: Slo, title: str = "") -> Figure:
     grid = figure.add_gridspec(4, 2, height_ratios=(1.0, 1.0, 1.0, 1.5))
     waiting = figure.add_subplot(grid[0, :])
     running, cache = (figure.add_subplot(grid[row, :], sharex=waiting) for row in (1, 2))
-    seconds = served.samples["ticks"] * TICK_S
+    seconds = served.samples["start_s"]
     capacity = max(1, served.kv_capacity_bytes)
     _course(waiting, seconds, served.samples["waiting"], WAITING, "waiting\n(requests)")
     _course(running, seconds, served.samples["running"], RUNNING, "running\n(requests)")

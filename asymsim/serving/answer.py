@@ -225,14 +225,15 @@ def never(alone: Outcome, aim: Aim) -> str | None:
 
 
 def _typical(trial: Trial, answer: Answer) -> Array:
-    """The request of middle length, in a batch as large as the answer's replicas have on average."""
+    """The request of middle length, of those served, in a batch as large as the answer's replicas have on average."""
     assert answer.outcome is not None
     assert answer.replicas is not None
-    loads, of = loads_of(trial.bound, trial.requests)
+    served = answer.outcome.served
+    loads, of = loads_of(trial.bound, trial.requests, trial.server)
+    of = of[np.isfinite(served.e2e_s)]
     columns = [Counts._fields.index(name) for name in ("visual_tokens", "text_tokens", "output_tokens")]
     length = loads[of][:, columns].sum(axis=1)
     load: Array = loads[of[np.argsort(length, kind="stable")[len(length) // 2]]].copy()
-    served = answer.outcome.served
     # Little's law: requests in flight are their times' sum over the run's length.
     in_flight = float(np.nansum(served.e2e_s)) / max(served.end_s, 1e-9) / answer.replicas
     load[Counts._fields.index("batch_size")] = max(1, round(in_flight))

@@ -104,9 +104,9 @@ def _closed(phase: tuple[int, Event] | None, ticks: int) -> Iterator[Event]:
 
 
 def _counters(served: Served, last: int) -> Iterator[Event]:
-    for ticks, waiting, running, kv_bytes, _ in served.samples.tolist():
-        if ticks > last:
+    for start_s, waiting, running, kv_bytes, *_ in served.samples.tolist():
+        if start_s > last * TICK_S:
             return
-        common = {"ph": "C", "pid": FLEET, "tid": 0, "ts": ticks * US_PER_TICK}
+        common = {"ph": "C", "pid": FLEET, "tid": 0, "ts": start_s / MICRO}
         yield {**common, "name": "requests", "args": {"running": running, "waiting": waiting}}
         yield {**common, "name": "KV cache (GiB)", "args": {"used": kv_bytes / GIB}}

@@ -116,7 +116,7 @@ def metrics(served: Served, slo: Slo | None = None) -> ServingMetrics:
         "output_throughput": counts["total_output_tokens"],
         "total_token_throughput": counts["total_input_tokens"] + counts["total_output_tokens"],
     }
-    peak = int(served.samples["kv_bytes"].max(initial=0))
+    peak = int(served.samples["kv_peak_bytes"].max(initial=0))
     return ServingMetrics(
         times=times,
         counts=counts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,28 +15,42 @@ from asymsim.core.operators import kv_entry_bytes
 from asymsim.core.serving import layout
 from asymsim.core.serving.kinds import describe
 from asymsim.estimation import Setting, check_countable
+from asymsim.memory import WORKSPACE_BYTES, weights_bytes
 from asymsim.serving.requests import BY_SIZE, TYPICAL, Requests
+from asymsim.serving.server import Server
 from asymsim.sweep.draws import uniform
 from asymsim.workload import Workload, workload
 
+# Requests whose images are timed together, as long as there are fewer kinds of images than that.
+TOGETHER, FEW_IMAGES = 8, 2000
+_VISUAL, _TEXT, _OUTPUT, _BATCH = (
+    core.Load._fields.index(name) for name in ("visual_tokens", "text_tokens", "output_tokens", "batch_size")
+)
+# Of the memory beside the weights; our choice. A method that stores attention weights needs it for long prompts.
+LARGEST_ACTIVATION_SHARE = 0.5
 # Which of a mixture's schedules a request gets follows from its index and this.
 MIXTURE_SEED = 0x5EED
 
 
 class Kinds(NamedTuple):
-    """What requests have in common: records of ``layout.KIND``, their caches, and the kind of each request."""
+    """What requests have in common: records of ``layout.KIND``, their caches, and the kind of each request.
+
+    ``encoder`` (images, requests): ticks of encoding the like images of so many requests together.
+    """
 
     kinds: Array
     caches: Array
     groups: Array
+    encoder: Array
     of: Array
     visual_tokens: Array
     activation_bytes: int
 
 
-def kinds_of(bound: Setting, requests: Requests, chunked_prefill: bool) -> Kinds:
+def kinds_of(bound: Setting, requests: Requests, server: Server) -> Kinds:
     """The kinds of requests that a setting makes of ``requests``."""
-    loads, shapes = loads_of(bound, requests)
+    shapes = _shapes(bound, requests, context_tokens(bound, server))
+    loads, number = shapes.loads, len(shapes.image_loads)
     shares = np.cumsum([share for share, _ in bound.schedules])
     drawn = uniform(MIXTURE_SEED, 0, np.arange(len(requests), dtype=np.uint64)) * shares[-1]
     schedule = np.minimum(np.searchsorted(shares, drawn, side="right"), len(shares) - 1)
@@ -43,30 +58,50 @@ def kinds_of(bound: Setting, requests: Requests, chunked_prefill: bool) -> Kinds
     groups, segments = _groups(bound.model_arrays, bound.precision, arrays)
     kinds = np.zeros((len(arrays), len(loads)), layout.KIND)
     caches = np.zeros((len(arrays), len(loads), len(groups)), layout.CACHE)
-    activation_bytes = 0
+    activation_bytes, most = 0, activation_limit(bound, server)
     for at, each in enumerate(arrays):
         work = workspace(bound.model_arrays, each, MANY)
         describe(bound.model_arrays, each, loads, work, groups, segments[at], kinds[at], caches[at])
         counts, seconds = evaluated(bound, each, loads)
-        kinds[at]["encoder_ticks"] = _ticks(seconds["vision_s"])
+        kinds[at]["images"] = at * number + shapes.images
         kinds[at]["selection_ticks"] = _ticks(seconds["selection_s"])
         deciding = each.operations["stage"] == DECODING
         if deciding.any():
             without = evaluated(bound, each._replace(operations=each.operations[~deciding]), loads)[1]
             kinds[at]["decode_selection_ticks"] = _ticks(seconds["decode_s"] - without["decode_s"])
         kinds[at]["early"] = len(each.operations) > 0 and bool((each.operations["stage"] <= ENCODER_END).all())
-        kinds[at]["splits"] = chunked_prefill and not prunes_inside(each)
-        activation_bytes = max(activation_bytes, int(counts["activation_bytes"].max(initial=0)))
+        kinds[at]["splits"] = server.chunked_prefill and not prunes_inside(each)
+        kinds[at]["fits"] = counts["activation_bytes"] <= most
+        fitting = counts["activation_bytes"][counts["activation_bytes"] <= most]
+        activation_bytes = max(activation_bytes, int(fitting.max(initial=0)))
+    kinds["context"] = shapes.context
     kinds["embedding_bytes"] *= bound.precision.activation_bits
     kinds["embedding_bytes"] //= 8
     return Kinds(
         kinds=kinds.reshape(-1),
         caches=caches.reshape(-1, len(groups)),
         groups=groups,
-        of=schedule * len(loads) + shapes,
-        visual_tokens=loads[shapes, core.Load._fields.index("visual_tokens")],
+        encoder=np.concatenate([_encoder(bound, each, shapes.image_loads) for each in arrays]),
+        of=schedule * len(loads) + shapes.of,
+        visual_tokens=shapes.visual_tokens[shapes.of],
         activation_bytes=activation_bytes,
     )
+
+
+def free_bytes(bound: Setting, server: Server) -> float:
+    """What weights and workspace leave of each GPU's memory."""
+    usable = server.gpu_memory_utilization * bound.gpu.capacity_bytes - WORKSPACE_BYTES
+    return usable - weights_bytes(bound.model, bound.precision)
+
+
+def activation_limit(bound: Setting, server: Server) -> float:
+    """The most that one request's activations may take: where they take more, no cache worth the name is left."""
+    return np.inf if server.kv_cache_bytes is not None else LARGEST_ACTIVATION_SHARE * free_bytes(bound, server)
+
+
+def context_tokens(bound: Setting, server: Server) -> int:
+    """The longest sequence, prompt and output, that is served."""
+    return server.max_model_len or bound.model.language_model.context_tokens or layout.NEVER
 
 
 def prunes_inside(schedule: ScheduleArrays) -> bool:
@@ -88,20 +123,57 @@ def evaluated(bound: Setting, schedule: ScheduleArrays, loads: Array) -> tuple[d
     return dict(zip(COUNTS, counts.T, strict=True)), dict(zip(TIMES, times.T, strict=True))
 
 
-def loads_of(bound: Setting, requests: Requests) -> tuple[Array, Array]:
+class _Shapes(NamedTuple):
+    """The different loads among the requests, shape (loads, 10), and the load of each request.
+
+    ``image_loads`` are those of the different images, ``images`` (loads) the one that each load has, ``context``
+    (loads) the positions that it takes. What is too long for the model stands there as one token of text.
+    """
+
+    image_loads: Array
+    images: Array
+    loads: Array
+    context: Array
+    visual_tokens: Array
+    of: Array
+
+
+def loads_of(bound: Setting, requests: Requests, server: Server) -> tuple[Array, Array]:
     """The different loads among the requests, shape (loads, 10), and the load of each request."""
-    images, image_of = _distinct(
+    shapes = _shapes(bound, requests, context_tokens(bound, server))
+    return shapes.loads, shapes.of
+
+
+def _shapes(bound: Setting, requests: Requests, context_tokens: int) -> _Shapes:
+    sizes, image_of = _distinct(
         requests.num_images, requests.image_height, requests.image_width, requests.visual_tokens
     )
     shapes, shape_of = _distinct(image_of, requests.text_tokens, requests.output_tokens)
-    loads = np.empty((len(shapes), len(core.Load._fields)), np.int64)
-    one = [_workload(bound, *map(int, image)) for image in images]
-    for image, load in enumerate(one):
-        check_countable(bound, load)
-        loads[shapes[:, 0] == image] = load.load()
-    loads[:, core.Load._fields.index("text_tokens")] = shapes[:, 1]
-    loads[:, core.Load._fields.index("output_tokens")] = shapes[:, 2]
-    return loads, shape_of
+    images, text, output = shapes.T
+    workloads = [_workload(bound, *map(int, size)) for size in sizes]
+    image_loads = np.array([each.load() for each in workloads], np.int64).reshape(-1, len(core.Load._fields))
+    loads = image_loads[images]
+    visual = loads[:, _VISUAL].copy()
+    context = visual * bound.model_arrays.visual_in_sequence + text + output
+    loads[:, _TEXT], loads[:, _OUTPUT] = text, output
+    loads[context > context_tokens] = core.Load(0, 0, 0, 0, 0, 0, 0, 1, 1, 1)
+    for image, each in enumerate(workloads):
+        own = loads[images == image] if len(workloads) < FEW_IMAGES else loads
+        text_tokens, output_tokens = int(own[:, _TEXT].max()), int(own[:, _OUTPUT].max())
+        check_countable(bound, replace(each, text_tokens=text_tokens, output_tokens=output_tokens, batch_size=TOGETHER))
+    return _Shapes(image_loads, images, loads, context, visual, shape_of)
+
+
+def _encoder(bound: Setting, schedule: ScheduleArrays, image_loads: Array) -> Array:
+    """Ticks of encoding each image of 1 up to ``TOGETHER`` requests at once, shape (images, requests).
+
+    Where there are many kinds of images, hardly two alike meet in a step: then of one request alone.
+    """
+    together = TOGETHER if len(image_loads) < FEW_IMAGES else 1
+    loads = np.repeat(image_loads, together, axis=0)
+    loads[:, _TEXT] = loads[:, _OUTPUT] = 1
+    loads[:, _BATCH] = np.tile(np.arange(1, together + 1), len(image_loads))
+    return _ticks(evaluated(bound, schedule, loads)[1]["vision_s"]).reshape(-1, together)
 
 
 def _workload(bound: Setting, num_images: int, height: int, width: int, visual_tokens: int) -> Workload:

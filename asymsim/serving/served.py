@@ -19,8 +19,12 @@ EVENT = np.dtype(
     [(name, np.int64) for name in ("ticks", "kind", "request", "replica", "value", "duration_ticks")], align=True
 )
 
-# The fleet at one moment: requests waiting and running, bytes of cache in use, replicas at work.
-SAMPLE = np.dtype([(name, np.int64) for name in ("ticks", "waiting", "running", "kv_bytes", "busy")], align=True)
+# The fleet over a window of time that begins at ``start_s``: mean number of requests waiting and running, of bytes of
+# cache in use and of replicas at work; the most bytes of cache in use.
+SAMPLE = np.dtype(
+    [(name, np.float64) for name in ("start_s", "waiting", "running", "kv_bytes", "busy")]
+    + [("kv_peak_bytes", np.int64)]
+)
 
 # Gaps between tokens are counted in bins of 0.5 %, from a microsecond to beyond an hour.
 GAP_FIRST_S, GAP_RATIO, GAP_BINS = 1e-6, 1.005, 4500
@@ -51,7 +55,7 @@ class Served:
     gaps : numpy.ndarray of int64, shape (GAP_BINS,)
         Times between two tokens of a request, counted by size: bin i begins at ``GAP_FIRST_S * GAP_RATIO**i``.
     samples : numpy.ndarray of ``SAMPLE``
-        The fleet over time, thinned evenly where the run is long.
+        The fleet over windows of equal length, longer ones in a longer run; the last may be cut short by the end.
     log : numpy.ndarray of ``EVENT``
         The first events, as many as were asked for.
     busy_s : numpy.ndarray of float64, shape (replicas,)

@@ -70,7 +70,7 @@ class Fleet:
     encoder_replicas, prefill_replicas, decode_replicas : int
         Pools of a disaggregated fleet. Without an encoder pool the prefill pool encodes.
     router : {"round_robin", "least_loaded"}
-        Least loaded: the fewest requests waiting and running, the first of equals.
+        Least loaded: the fewest requests, those that wait counted four times as vLLM does; the first of equals.
     transfer_bytes_per_s, transfer_latency_s : float
         Between pools, for embeddings and caches; 50 GB/s is a 400 Gb/s link (NVIDIA ConnectX-7 datasheet).
     concurrency : int

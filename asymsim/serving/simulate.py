@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from asymsim.catalogue.model import VlmModel
 from asymsim.core.estimate import MANY, workspace
 from asymsim.core.latency import MEMO
 from asymsim.core.layout import Array, Load
@@ -16,16 +15,17 @@ from asymsim.core.serving.fleet import serve
 from asymsim.core.serving.layout import Limits, Pace, State
 from asymsim.errors import InputError
 from asymsim.estimation import Setting, setting
-from asymsim.memory import WORKSPACE_BYTES, kv_share, weights_bytes
+from asymsim.memory import kv_share
 from asymsim.scenario import Scenario
-from asymsim.serving.prepare import Kinds, evaluated, kinds_of
+from asymsim.serving.prepare import Kinds, context_tokens, evaluated, free_bytes, kinds_of
 from asymsim.serving.requests import Requests
 from asymsim.serving.served import EVENT, GAP_BINS, SAMPLE, UNFINISHED, Served
 from asymsim.serving.server import Fleet, Server
 
 # Events between two looks at progress.
 SLICE = 200_000
-SAMPLES = 4096
+# Windows of the time line, and their first length.
+SAMPLES, WINDOW_TICKS = 4096, 2**32
 # Arrivals beyond are refused: ticks would leave 64 bits.
 LONGEST_S = 10**6
 # Step times by tokens are kept up to this many, and worked out anew beyond.
@@ -72,7 +72,7 @@ def simulate(
     """
     server, fleet = server or Server(), fleet or Fleet()
     bound = setting(scenario)
-    kinds = kinds_of(bound, requests, server.chunked_prefill)
+    kinds = kinds_of(bound, requests, server)
     return serve_kinds(bound, kinds, requests, server, fleet, events=events, progress=progress)
 
 
@@ -112,8 +112,7 @@ def kv_capacity_bytes(bound: Setting, server: Server, activation_bytes: int) -> 
     """
     if server.kv_cache_bytes is not None:
         return server.kv_cache_bytes
-    usable = server.gpu_memory_utilization * bound.gpu.capacity_bytes - WORKSPACE_BYTES - activation_bytes
-    left = (usable - weights_bytes(bound.model, bound.precision)) / kv_share(bound.model, bound.precision.tp_size)
+    left = (free_bytes(bound, server) - activation_bytes) / kv_share(bound.model, bound.precision.tp_size)
     if left < 1:
         raise InputError(
             "gpu", bound.gpu.name, f"{bound.model.name} leaves no memory for a cache: give more tp_size or a larger GPU"
@@ -133,18 +132,13 @@ def limits_of(bound: Setting, kinds: Kinds, server: Server, fleet: Fleet) -> Lim
         encoder_budget=budget,
         encoder_cache=server.encoder_cache_tokens or budget,
         kv_capacity=kv_capacity_bytes(bound, server, activation_bytes),
-        context=server.max_model_len or context_tokens(bound.model),
+        context=context_tokens(bound, server),
         prefix_share=server.prefix_share,
         router=("round_robin", "least_loaded").index(fleet.router),
         concurrency=fleet.concurrency,
         transfer_ticks_per_byte=TICKS_PER_S / fleet.transfer_bytes_per_s,
         transfer_ticks=round(fleet.transfer_latency_s * TICKS_PER_S),
     )
-
-
-def context_tokens(model: VlmModel) -> int:
-    """The longest sequence that a model takes."""
-    return model.language_model.context_tokens or layout.NEVER
 
 
 def pace_of(bound: Setting, server: Server) -> Pace:
@@ -172,7 +166,7 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, event
     asked["kind"] = kinds.of
     asked["image"], images = _shared_images(requests, kinds)
     asked["status"] = UNFINISHED
-    for name in ("sent", "scheduled", "first", "finished"):
+    for name in ("sent", "scheduled", "first", "finished", "encoded"):
         asked[name] = layout.NEVER
     for name in ("replica", "owed", "next", "freed_next"):
         asked[name] = layout.NONE
@@ -182,13 +176,14 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, event
     for name in ("head", "tail", "planned", "freed_head", "freed_tail"):
         replicas[name] = layout.NONE
     whole = np.zeros(1, layout.FLEET)
-    whole["number"], whole["to_cut"] = numbers, layout.NONE
+    whole["number"], whole["to_cut"], whole["window_ticks"] = numbers, layout.NONE, WINDOW_TICKS
     whole["first"] = np.cumsum([0, *numbers[:-1]])
     return State(
         requests=asked,
         kinds=kinds.kinds,
         groups=kinds.groups,
         caches=kinds.caches,
+        encoder=kinds.encoder,
         replicas=replicas,
         runs=np.zeros((len(replicas), server.max_num_seqs), np.int64),
         holder=np.full((len(replicas), images), layout.NONE, np.int64),
@@ -196,7 +191,7 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, event
         fleet=whole,
         heap=np.zeros(len(replicas) + (0 if fleet.replicas else len(requests)) + 1, layout.PLANNED),
         gaps=np.zeros(GAP_BINS, np.int64),
-        samples=np.zeros(SAMPLES, SAMPLE),
+        samples=np.zeros(SAMPLES, layout.SAMPLE),
         log=np.zeros(events, EVENT),
     )
 
@@ -213,6 +208,20 @@ def _shared_images(requests: Requests, kinds: Kinds) -> tuple[Array, int]:
     image = np.full(len(requests), layout.NONE)
     image[named] = numbers[of]
     return image, int((often > 1).sum())
+
+
+def _samples(state: State) -> Array:
+    """Means over the windows up to the last event."""
+    whole = state.fleet[0]
+    window, end = int(whole["window_ticks"]), int(whole["sampled"])
+    found = state.samples[: -(-end // window)]
+    starts = np.arange(len(found)) * window
+    spans = np.minimum(starts + window, end) - starts
+    made = np.zeros(len(found), SAMPLE)
+    made["start_s"], made["kv_peak_bytes"] = starts * TICK_S, found["kv_peak"]
+    for name in ("waiting", "running", "kv_bytes", "busy"):
+        made[name] = found[name] / spans
+    return made
 
 
 def _served(requests: Requests, kinds: Kinds, state: State, limits: Limits, tp_size: int, fleet: Fleet) -> Served:
@@ -235,7 +244,7 @@ def _served(requests: Requests, kinds: Kinds, state: State, limits: Limits, tp_s
         ttft_s=since("first"),
         e2e_s=since("finished"),
         gaps=state.gaps,
-        samples=state.samples[: whole["samples"]],
+        samples=_samples(state),
         log=state.log[: min(whole["events"], len(state.log))],
         busy_s=state.replicas["busy_ticks"] * TICK_S,
         steps=int(whole["steps"]),

@@ -119,7 +119,7 @@ class Trial:
     @classmethod
     def of(cls, bound: Setting, requests: Requests, server: Server, router: Router, aim: Aim) -> Trial:
         """A trial with the kinds of its requests, which no fleet changes."""
-        return cls(bound, requests, kinds_of(bound, requests, server.chunked_prefill), server, router, aim)
+        return cls(bound, requests, kinds_of(bound, requests, server), server, router, aim)
 
     def on(self, bound: Setting) -> Trial:
         """The same requests under another setting."""

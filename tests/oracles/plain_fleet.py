@@ -91,7 +91,7 @@ class PlainFleet:
     """The simulation; `run` gives the event log as tuples."""
 
     def __init__(self, state: State, pace: Pace, limits: Limits) -> None:
-        self.pace, self.limits, self.groups = pace, limits, state.groups
+        self.pace, self.limits, self.groups, self.encoder = pace, limits, state.groups, state.encoder
         self.replicas = [Replica(at, int(each["role"])) for at, each in enumerate(state.replicas)]
         self.requests = []
         for at, each in enumerate(state.requests):
@@ -171,7 +171,7 @@ class PlainFleet:
             replica = pool[self.turns[role] % len(pool)]
             self.turns[role] += 1
         else:
-            replica = min(pool, key=lambda each: len(each.waiting) + len(each.running))
+            replica = min(pool, key=lambda each: 4 * len(each.waiting) + len(each.running))
         self.note(self.now, "arrive", request.index, replica.index, role)
         alone = not replica.waiting
         replica.waiting.append(request)
@@ -200,6 +200,7 @@ class PlainFleet:
                 each.chunk = min(each.goal - each.computed, room)
                 room -= each.chunk
                 prompts += 1
+        encoded: list[int] = []
         while not preempted and replica.waiting and len(replica.running) < self.limits.max_seqs and room > 0:
             request = replica.waiting[0]
             prefilled = request.computed == request.goal
@@ -233,8 +234,11 @@ class PlainFleet:
                 self.use_image(replica, request)
             if fresh:
                 encoder_left = max(0, encoder_left - tokens)
-                replica.other += int(request.kind["encoder_ticks"])
-                self.note(self.now, "encode", request.index, replica.index, tokens, request.kind["encoder_ticks"])
+                encoded.append(int(request.kind["images"]))
+                like = min(encoded.count(encoded[-1]), self.encoder.shape[1])
+                row = [0, *self.encoder[encoded[-1]].tolist()]
+                replica.other += row[like] - row[like - 1]
+                self.note(self.now, "encode", request.index, replica.index, tokens, row[like] - row[like - 1])
             self.note(self.now, "schedule", request.index, replica.index, chunk)
             room -= max(1, chunk)
             prompts += chunk > 0

@@ -7,14 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asymsim.core.machine import TICK_S
 from asymsim.serving.slo import Slo
 from asymsim.serving_figure import MOST_POINTS, draw_timeline, timeline_figure
 from oracles.served_by_hand import queue, served
-
-
-def ticks(second: float) -> int:
-    return round(second / TICK_S)
 
 
 def line(axes: Any) -> tuple[list[float], list[float]]:
@@ -23,7 +18,7 @@ def line(axes: Any) -> tuple[list[float], list[float]]:
 
 
 def test_panels_share_time_and_show_the_samples() -> None:
-    samples = [(ticks(0), 3, 1, 250, 1), (ticks(1), 0, 2, 1000, 1), (ticks(3), 1, 1, 500, 1)]
+    samples = [(0, 3, 1, 250, 1, 250), (1, 0, 2, 1000, 1, 1000), (3, 1, 1, 500, 1, 500)]
     figure = draw_timeline(served([0.0, 1.0], [0.5, 1.0], [1.0, 3.0], samples=samples), Slo(), "a run")
     waiting, running, cache, *_ = figure.get_axes()
     assert line(waiting) == ([0, 1, 3], [3, 0, 1])
@@ -53,7 +48,7 @@ def test_a_saturated_run_says_so_in_place_of_a_share() -> None:
 
 def test_many_samples_and_requests_are_thinned_but_keep_their_extremes() -> None:
     count = 50 * MOST_POINTS
-    samples = [(ticks(at / 100), int(at == 777), 1, 1, 1) for at in range(count)]
+    samples = [(at / 100, int(at == 777), 1, 1, 1, 1) for at in range(count)]
     sent = np.arange(count) / 100
     figure = draw_timeline(served(sent, 1 + sent / count, 2 + sent / count, samples=samples), Slo())
     waiting, *_, left, _ = figure.get_axes()

@@ -104,7 +104,7 @@ def with_cache(server: Server, index: int, tokens: int) -> Server:
 
 
 def both(index: int, requested: Requests, server: Server, fleet: Fleet) -> tuple[State, list[Any], list[Any]]:
-    kinds = kinds_of(bound(index), requested, server.chunked_prefill)
+    kinds = kinds_of(bound(index), requested, server)
     state, pace, limits = prepared(bound(index), kinds, requested, server, fleet, EVENTS)
     twin = PlainFleet(state, pace, limits)
     while serve(state, pace, limits, 1000):
@@ -163,7 +163,7 @@ def check_conservation(state: State, log: list[Any], number: int) -> None:
 def test_a_crowd_on_a_small_cache_is_preempted_and_served(index: int) -> None:
     rows = np.arange(12)
     requested = requests(rows * 1e-4, text_tokens=20 + rows, output_tokens=60, visual_tokens=32)
-    kinds = kinds_of(bound(index), requested, True)
+    kinds = kinds_of(bound(index), requested, Server())
     state, pace, limits = prepared(bound(index), kinds, requested, Server(kv_cache_bytes=2**40), Fleet(), 0)
     whole = PlainFleet(state, pace, limits).requests[-1].bytes_at(state.groups, 59)
     server = Server(max_num_seqs=6, kv_cache_bytes=3 * whole)

@@ -35,23 +35,45 @@ def count_gaps(state: State, ticks: int, number: int) -> None:
 
 
 @inlined
-def sample(state: State, ticks: int) -> None:
-    """Keep the fleet's state after the events of a moment; every second one goes when there is no more room."""
+def sample(state: State, now: int) -> None:
+    """Add the fleet's state, as it was since the last event, to the windows up to ``now``."""
     fleet, samples = state.fleet[0], state.samples
-    number = fleet["samples"]
-    if number > 0 and samples[number - 1]["ticks"] == ticks:
-        number -= 1
-    elif number > 0 and ticks - samples[number - 1]["ticks"] < fleet["sample_every"]:
-        return
-    elif number == len(samples):
-        number = len(samples) // 2
-        for at in range(number):
-            samples[at] = samples[2 * at]
-        fleet["sample_every"] = max(2 * fleet["sample_every"], 2 * ticks // len(samples))
-    now = samples[number]
-    now["ticks"], now["waiting"], now["running"] = ticks, fleet["waiting"], fleet["running"]
-    now["kv_bytes"], now["busy"] = fleet["kv_bytes"], fleet["busy"]
-    fleet["samples"] = number + 1
+    while fleet["sampled"] < now:
+        at = fleet["sampled"] // fleet["window_ticks"]
+        if at >= len(samples):
+            join_windows(state)
+            continue
+        until = min(now, (at + 1) * fleet["window_ticks"])
+        window, span = samples[at], float(until - fleet["sampled"])
+        window["waiting"] += fleet["waiting"] * span
+        window["running"] += fleet["running"] * span
+        window["kv_bytes"] += fleet["kv_bytes"] * span
+        window["busy"] += fleet["busy"] * span
+        window["kv_peak"] = max(window["kv_peak"], fleet["kv_bytes"])
+        fleet["sampled"] = until
+
+
+@inlined
+def join_windows(state: State) -> None:
+    """Make one window of every two."""
+    samples = state.samples
+    state.fleet[0]["window_ticks"] *= 2
+    for at in range(len(samples)):
+        window, joined = samples[at], samples[at // 2]
+        if at % 2 == 1:
+            joined["waiting"] += window["waiting"]
+            joined["running"] += window["running"]
+            joined["kv_bytes"] += window["kv_bytes"]
+            joined["busy"] += window["busy"]
+            joined["kv_peak"] = max(joined["kv_peak"], window["kv_peak"])
+        elif at > 0:
+            joined["waiting"], joined["running"] = window["waiting"], window["running"]
+            joined["kv_bytes"], joined["busy"] = window["kv_bytes"], window["busy"]
+            joined["kv_peak"] = window["kv_peak"]
+    for at in range(len(samples) // 2, len(samples)):
+        window = samples[at]
+        window["waiting"], window["running"], window["kv_bytes"], window["busy"] = 0.0, 0.0, 0.0, 0.0
+        window["kv_peak"] = 0
 
 
 @inlined

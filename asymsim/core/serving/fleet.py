@@ -5,6 +5,7 @@ from __future__ import annotations
 from asymsim.core.borrow import borrow, borrow_gpu, borrow_model
 from asymsim.core.cache import KV_BLOCK_TOKENS
 from asymsim.core.jit import inlined, kernel
+from asymsim.core.serving.blocks import cache_bytes, hold
 from asymsim.core.serving.events import drop_first, note, plan_end, sample
 from asymsim.core.serving.layout import (
     ARRIVE,
@@ -22,7 +23,7 @@ from asymsim.core.serving.layout import (
     Pace,
     State,
 )
-from asymsim.core.serving.replica import begin, cache_bytes, cut, end, hold, stretch
+from asymsim.core.serving.replica import begin, cut, end, stretch
 
 
 @inlined
@@ -34,11 +35,12 @@ def route(state: State, limits: Limits, role: int) -> int:
         chosen = first + fleet["turn"][role]
         fleet["turn"][role] = (fleet["turn"][role] + 1) % number
         return chosen
-    chosen = first
+    chosen, least = first, NEVER
     for replica in range(first, first + number):
-        load = state.replicas[replica]["waiting"] + state.replicas[replica]["running"]
-        if load < state.replicas[chosen]["waiting"] + state.replicas[chosen]["running"]:
-            chosen = replica
+        # Who waits weighs four times as much as who runs: vLLM, DPLBAsyncMPClient (vllm/v1/engine/core_client.py).
+        load = 4 * state.replicas[replica]["waiting"] + state.replicas[replica]["running"]
+        if load < least:
+            chosen, least = replica, load
     return chosen
 
 
@@ -80,7 +82,7 @@ def send(state: State, limits: Limits, index: int, now: int) -> None:
     kind = state.kinds[request["kind"]]
     request["sent"] = now
     whole = cache_bytes(state, request["kind"], kind["output"] - 1, KV_BLOCK_TOKENS)
-    if kind["context"] > limits.context or whole > limits.kv_capacity:
+    if kind["context"] > limits.context or whole > limits.kv_capacity or kind["fits"] == 0:
         request["status"] = TOO_LONG if kind["context"] > limits.context else TOO_LARGE
         note(state, now, REJECT, index, NONE, request["status"], 0)
         return
@@ -112,6 +114,7 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
         borrow(owned_state.kinds),
         borrow(owned_state.groups),
         borrow(owned_state.caches),
+        borrow(owned_state.encoder),
         borrow(owned_state.replicas),
         borrow(owned_state.runs),
         borrow(owned_state.holder),
@@ -142,6 +145,7 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
             planned = state.heap[0]
             now, index, replica = planned["ticks"], planned["request"], planned["replica"]
             drop_first(state)
+            sample(state, now)
             if index != NONE:
                 receive(state, limits, index, replica, now)
             else:
@@ -152,6 +156,7 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
                     stretch(state, pace, replica, now, steps)
         elif arrival != NEVER:
             now = arrival
+            sample(state, now)
             fleet["arrived"] += 1
             send(state, limits, fleet["arrived"] - 1, now)
         else:
@@ -160,5 +165,4 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
             cut(state, pace, fleet["to_cut"], now)
             fleet["to_cut"] = NONE
         fleet["end"] = now
-        sample(state, now)
     return True

@@ -32,7 +32,6 @@ def describe(
         run_language_model(schedule, model, load, left, work.lm_counts, work.end)
         kind["prompt"] = work.lm_counts[0, 1] * model.visual_in_sequence + work.lm_counts[0, 2]
         kind["output"] = load.output_tokens
-        kind["context"] = load.visual_tokens * model.visual_in_sequence + load.text_tokens + load.output_tokens
         kind["encoder_tokens"] = load.visual_tokens
         kind["embedding_bytes"] = work.end[1] * model.hidden_size
         for group in range(len(groups)):

@@ -27,25 +27,27 @@ def _integers(*names: str) -> np.dtype[np.void]:
 
 
 EVENT = _integers("ticks", "kind", "request", "replica", "value", "duration_ticks")
-SAMPLE = _integers("ticks", "waiting", "running", "kv_bytes", "busy")
+# The fleet over windows of equal length: means, once they are divided by it, and the most cache in use.
+SAMPLE = np.dtype([(name, np.float64) for name in ("waiting", "running", "kv_bytes", "busy")] + [("kv_peak", np.int64)])
 
 # A kind of request: what all requests of one shape and schedule have in common.
 # prompt: tokens that enter the language model. context: positions that prompt and output take, pruned ones included.
-# encoder_tokens, encoder_ticks: visual tokens that the encoder makes, and its time on one request.
-# selection_ticks: of the method's own work before decoding; early, in the encoder's pool: 1 where it ends there.
+# encoder_tokens, images: visual tokens that the encoder makes, and which row of ``encoder`` times them.
+# selection_ticks: of the method's own work before decoding. early: 1 where an encoder pool does it.
 # decode_selection_ticks: of its work in all decode steps. embedding_bytes: what leaves an encoder pool.
-# splits: 1 where the prompt may be spread over steps.
+# splits: 1 where the prompt may be spread over steps. fits: 0 where its activations are too large.
 KIND = _integers(
     "prompt",
     "output",
     "context",
     "encoder_tokens",
-    "encoder_ticks",
+    "images",
     "selection_ticks",
     "early",
     "decode_selection_ticks",
     "embedding_bytes",
     "splits",
+    "fits",
 )
 # A group of layers that are alike under every schedule of the simulation: layers of one kind, how many, and what a
 # token of one KV head takes in all of them.
@@ -70,9 +72,10 @@ CACHE = _integers(
     "unfused",
 )
 # State of a request. sent, scheduled, first, finished: ticks. generated: tokens it has. goal, computed: tokens of its
-# prompt (after a preemption with what was generated), and how many of them are in the cache. kv_bytes: blocks it holds.
-# owed: when its last token came, where the next follows from another step than the next one; else NONE.
-# next: behind it in a queue. freed_next, in_freed, resident: in the encoder cache's queue of what nobody uses.
+# prompt (after a preemption with what was generated), and how many of them are in the cache. chunk: of the prompt in
+# this step; 0 decodes, NONE waits. kv_bytes: blocks it holds. owed: when its last token came, where the next follows
+# from another step than the next one; else NONE. encoded: when the encoding of its images began. next: behind it in a
+# queue. freed_next, in_freed, resident: in the encoder cache's queue of what nobody uses.
 REQUEST = _integers(
     "arrival",
     "kind",
@@ -90,6 +93,7 @@ REQUEST = _integers(
     "chunk",
     "kv_bytes",
     "owed",
+    "encoded",
     "next",
     "freed_next",
     "in_freed",
@@ -119,7 +123,8 @@ REPLICA = _integers(
     "freed_tail",
 )
 # State of the fleet. arrived: requests sent so far. to_cut: a replica that is to end its stretch soon. end: of the last
-# event. For each role: first replica, how many, the turn of round robin.
+# event. window_ticks, sampled: length of the samples' windows, and how far they are filled. For each role: the first
+# replica, how many, the turn of round robin.
 FLEET = np.dtype(
     [
         (name, np.int64)
@@ -137,9 +142,8 @@ FLEET = np.dtype(
             "end",
             "heap",
             "events",
-            "samples",
-            "sample_every",
-            "last_sample",
+            "window_ticks",
+            "sampled",
         )
     ]
     + [(name, np.int64, (4,)) for name in ("first", "number", "turn")],
@@ -185,6 +189,7 @@ class Pace(NamedTuple):
 class State(NamedTuple):
     """All that changes in a simulation, and the kinds of requests.
 
+    ``encoder`` (images, requests): ticks of encoding the like images of so many requests at once.
     ``runs`` (replicas, max_seqs): requests that run, in the order in which they were scheduled. ``holder``, ``uses``
     (replicas, images): the request that left a shared image in the encoder cache, and those that use it.
     """
@@ -193,6 +198,7 @@ class State(NamedTuple):
     kinds: Array
     groups: Array
     caches: Array
+    encoder: Array
     replicas: Array
     runs: Array
     holder: Array

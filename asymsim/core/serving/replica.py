@@ -8,15 +8,15 @@ cache back and computes it anew later. Steps that would all be alike are taken a
 
 from __future__ import annotations
 
-from asymsim.core.cache import KV_BLOCK_TOKENS, cached_entries
 from asymsim.core.jit import inlined, kernel
 from asymsim.core.layout import Record
-from asymsim.core.serving.encoder_cache import has_room, is_cached, let_go, take_up
+from asymsim.core.serving.admission import admit, uses_encoder_cache
+from asymsim.core.serving.blocks import cache_bytes, hold, hold_for
+from asymsim.core.serving.encoder_cache import let_go
 from asymsim.core.serving.events import count_gaps, note, plan_arrival, plan_end
 from asymsim.core.serving.layout import (
     DECODES,
     DONE,
-    ENCODE,
     ENCODES,
     FINISH,
     FIRST_TOKEN,
@@ -24,56 +24,13 @@ from asymsim.core.serving.layout import (
     NONE,
     PREEMPT,
     PREFILLS,
-    SCHEDULE,
     STEP,
     TRANSFER,
-    WHOLE,
     Limits,
     Pace,
     State,
 )
-from asymsim.core.serving.pace import cache_from, stretch_ticks
-
-
-@kernel
-def cache_bytes(state: State, kind: int, generated: int, block: int) -> int:
-    """Cache of a request with ``generated`` tokens of its own in it, each head's in whole blocks."""
-    total = 0
-    for index in range(len(state.groups)):
-        entries = cached_entries(cache_from(state.caches[kind, index]), generated, block)
-        total += entries * state.groups[index]["entry_bytes"]
-    return total
-
-
-@inlined
-def hold(state: State, replica: int, index: int, kv_bytes: int) -> None:
-    """Let a request hold ``kv_bytes`` of its replica's cache."""
-    request, fleet = state.requests[index], state.fleet[0]
-    more = kv_bytes - request["kv_bytes"]
-    request["kv_bytes"] = kv_bytes
-    state.replicas[replica]["kv_bytes"] += more
-    fleet["kv_bytes"] += more
-    if more > 0:
-        fleet["allocated_bytes"] += more
-    else:
-        fleet["freed_bytes"] -= more
-
-
-@kernel
-def hold_for(state: State, replica: int, steps: int) -> None:
-    """Let every decoding request hold what it will have after ``steps``."""
-    place, fleet, allocated, freed = state.replicas[replica], state.fleet[0], 0, 0
-    for at in range(place["running"]):
-        request = state.requests[state.runs[replica, at]]
-        if request["chunk"] == 0:
-            kv_bytes = cache_bytes(state, request["kind"], request["generated"] - 1 + steps, KV_BLOCK_TOKENS)
-            allocated += max(0, kv_bytes - request["kv_bytes"])
-            freed += max(0, request["kv_bytes"] - kv_bytes)
-            request["kv_bytes"] = kv_bytes
-    place["kv_bytes"] += allocated - freed
-    fleet["kv_bytes"] += allocated - freed
-    fleet["allocated_bytes"] += allocated
-    fleet["freed_bytes"] += freed
+from asymsim.core.serving.pace import stretch_ticks
 
 
 @inlined
@@ -99,80 +56,6 @@ def preempt_last(state: State, limits: Limits, replica: int, now: int) -> None:
     place["waiting"] += 1
     fleet["waiting"] += 1
     note(state, now, PREEMPT, index, replica, request["generated"], 0)
-
-
-@inlined
-def uses_encoder_cache(state: State, index: int, replica: int) -> bool:
-    """Whether a request's embeddings lie in the replica's encoder cache until its prompt is through.
-
-    Not where another pool encodes: a cache that is lost in decoding is made anew without one.
-    """
-    if state.kinds[state.requests[index]["kind"]]["encoder_tokens"] == 0:
-        return False
-    role = state.replicas[replica]["role"]
-    return role in (WHOLE, ENCODES) or (role == PREFILLS and state.fleet[0]["number"][ENCODES] == 0)
-
-
-@inlined
-def admit(state: State, limits: Limits, replica: int, now: int, room: int, prompts: int) -> int:
-    """Begin the first request that waits, if it may: the tokens that it takes of the step; 0 if it may not."""
-    place = state.replicas[replica]
-    index = place["head"]
-    request = state.requests[index]
-    kind, role = state.kinds[request["kind"]], place["role"]
-    # A pool of decoders gets requests with their cache.
-    prefilled = request["computed"] == request["goal"]
-    cached = uses_encoder_cache(state, index, replica) and not prefilled
-    encodes = cached or (role == DECODES and kind["encoder_tokens"] > 0 and not prefilled)
-    fresh = encodes and not (cached and is_cached(state, replica, index))
-    if fresh:
-        left = place["encoder_left"]
-        if kind["encoder_tokens"] > left and left < limits.encoder_budget:
-            return 0
-        if cached and not has_room(state, limits, replica, kind["encoder_tokens"]):
-            return 0
-    chunk, kv_bytes = 0, 0
-    if role != ENCODES:
-        kv_bytes = cache_bytes(state, request["kind"], request["generated"], KV_BLOCK_TOKENS)
-        if place["kv_bytes"] + kv_bytes > limits.kv_capacity:
-            return 0
-        if not prefilled:
-            shared = int(limits.prefix_share * request["goal"]) // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
-            shared = min(shared, request["goal"] - 1)
-            chunk = request["goal"] - shared
-            if chunk > room:
-                if kind["splits"] == 1:
-                    chunk = room
-                elif prompts > 0:
-                    return 0
-            request["computed"] = shared
-    take_first(state, replica, index)
-    request["chunk"] = chunk
-    hold(state, replica, index, kv_bytes)
-    if cached:
-        take_up(state, limits, replica, index)
-    if fresh:
-        place["encoder_left"] = max(0, place["encoder_left"] - kind["encoder_tokens"])
-        place["other"] += kind["encoder_ticks"]
-        note(state, now, ENCODE, index, replica, kind["encoder_tokens"], kind["encoder_ticks"])
-    if request["scheduled"] == NEVER:
-        request["scheduled"] = now
-    note(state, now, SCHEDULE, index, replica, chunk, 0)
-    return max(1, chunk)
-
-
-@inlined
-def take_first(state: State, replica: int, index: int) -> None:
-    """Move the first request of the queue to those that run."""
-    place, fleet = state.replicas[replica], state.fleet[0]
-    place["head"] = state.requests[index]["next"]
-    if place["head"] == NONE:
-        place["tail"] = NONE
-    place["waiting"] -= 1
-    fleet["waiting"] -= 1
-    state.runs[replica, place["running"]] = index
-    place["running"] += 1
-    fleet["running"] += 1
 
 
 @kernel
