@@ -15,15 +15,11 @@ from asymsim.estimation import setting
 from asymsim.scenario import Scenario
 from asymsim.serving.prepare import loads_of
 from asymsim.serving.question import TP_SIZES, Question, unpruned
+from asymsim.serving.replicas import MOST_REPLICAS, Found, fewest_replicas
 from asymsim.serving.requests import Requests
-from asymsim.serving.saturation import FEWEST, FIRST, LONGEST_SHARE
-from asymsim.serving.search import fewest
 from asymsim.serving.time_errors import class_ratios, drawn, factors, normals
-from asymsim.serving.trial import Aim, Outcome, Trial
-from asymsim.units import MILLI
+from asymsim.serving.trial import Outcome, Trial
 
-# A fleet of more replicas is not looked for.
-MOST_REPLICAS = 4096
 # Requests that show how long one takes alone.
 SAMPLE = 200
 Advance = Callable[[int], None]
@@ -72,15 +68,6 @@ class Answer:
     def gpus(self) -> int | None:
         """GPUs of all replicas."""
         return None if self.replicas is None else self.replicas * self.scenario.tp_size
-
-
-@dataclass(frozen=True)
-class Found:
-    """The fewest replicas of a trial and what they did, or why no number is enough."""
-
-    replicas: int | None
-    outcome: Outcome | None
-    why: str | None
 
 
 def answers_on(question: Question, gpu: str, advance: Advance = lambda searches: None) -> list[Answer]:
@@ -161,67 +148,6 @@ def _answer(question: Question, scenario: Scenario, requests: Requests) -> tuple
     tp_size, found, trial = best
     scenario = replace(scenario, tp_size=tp_size)
     return replace(made, scenario=scenario, replicas=found.replicas, outcome=found.outcome), trial
-
-
-def fewest_replicas(
-    trial: Trial, rate_per_s: float, most: int = MOST_REPLICAS, *, start: int | None = None, explain: bool = True
-) -> Found:
-    """The fewest replicas that meet the limits.
-
-    Parameters
-    ----------
-    trial : Trial
-    rate_per_s : float
-        At which its requests come.
-    most : int
-        Replicas at most, from 1.
-    start : int, optional
-        Where to begin; by default what serves the rate if all batches were full.
-    explain : bool
-        Whether to ask first if any number can do.
-    """
-    if start is None:
-        start = math.floor(rate_per_s / trial.capacity_per_s())
-    start = max(1, min(start, most))
-    first = trial.run(start)
-    if explain and not first.meets and (why := never(trial.alone(), trial.aim)) is not None:
-        return Found(None, None, why)
-    met = first if first.meets else None
-
-    def enough(replicas: int) -> bool:
-        nonlocal met
-        outcome = first if replicas == start else trial.run(replicas)
-        if outcome.meets:
-            met = outcome
-        return outcome.meets
-
-    replicas = fewest(enough, start, most)
-    if replicas is None:
-        return Found(None, None, f"{most} replicas are not enough" if most == MOST_REPLICAS else "no fewer GPUs")
-    return Found(replicas, met, None)
-
-
-def never(alone: Outcome, aim: Aim) -> str | None:
-    """Why no fleet can meet the limits, from what requests take one at a time; None where one may."""
-    served = alone.served
-    if not alone.missed:
-        span_s = float(np.ptp(served.requests.arrival_s))
-        taken = np.isfinite(served.e2e_s)
-        first_s = float(np.median(served.e2e_s[taken][:FIRST]))
-        if taken.sum() >= FEWEST and first_s <= LONGEST_SHARE * span_s:
-            return None
-        return (
-            f"{len(served.status)} requests in {span_s:.3g} s, of which one takes {first_s:.3g} s alone, do not show "
-            "whether a fleet keeps up; send more"
-        )
-    refused = sum(alone.refused.values())
-    if refused > (1.0 - aim.percentile / 100) * len(served.status):
-        reasons = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in alone.refused.items())
-        return f"{refused} of {len(served.status)} requests are refused, and count as missed: {reasons}"
-    missed = alone.missed[0]
-    value, limit = alone.values_s[missed] / MILLI, aim.slo.given[missed] / MILLI
-    name = missed.removesuffix("_s")
-    return f"{name}: p{aim.percentile:g} is {value:.4g} ms even one request at a time, the limit {limit:g} ms"
 
 
 def _typical(trial: Trial, answer: Answer) -> Array:

@@ -17,12 +17,12 @@ from asymsim.errors import InputError
 from asymsim.estimation import Setting, setting
 from asymsim.scenario import Scenario
 from asymsim.schedule import Schedule, Step
-from asymsim.serving.answer import fewest_replicas
 from asymsim.serving.load import Load, requests_of
 from asymsim.serving.metrics import metrics
 from asymsim.serving.plan import Plan, difference, middle, plan
 from asymsim.serving.plan_document import document_of
 from asymsim.serving.question import Question
+from asymsim.serving.replicas import fewest_replicas
 from asymsim.serving.server import Fleet, Server
 from asymsim.serving.simulate import simulate
 from asymsim.serving.slo import Slo
