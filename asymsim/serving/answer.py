@@ -126,6 +126,7 @@ def alone_s(question: Question, gpu: str) -> float:
 def _answer(question: Question, scenario: Scenario, requests: Requests) -> tuple[Answer, Trial | None]:
     """The degree of tensor parallelism that takes fewest GPUs, and its trial."""
     tried: list[Tried] = []
+    why: str | None = None
     best: tuple[int, Found, Trial] | None = None
     for tp_size, trial in trials(question, scenario, requests):
         if isinstance(trial, str):
@@ -140,11 +141,13 @@ def _answer(question: Question, scenario: Scenario, requests: Requests) -> tuple
             continue
         found = fewest_replicas(trial, question.rate_per_s, most, explain=best is None)
         tried.append(Tried(tp_size, found.replicas, found.why))
+        why = found.why
         if found.replicas is not None:
             best = tp_size, found, trial
     made = Answer(scenario=scenario, tried=tuple(tried), requests=len(requests))
     if best is None:
-        return replace(made, why=tried[-1].why), None
+        # Of the most GPUs that could be tried, or else why none could.
+        return replace(made, why=why or tried[-1].why), None
     tp_size, found, trial = best
     scenario = replace(scenario, tp_size=tp_size)
     return replace(made, scenario=scenario, replicas=found.replicas, outcome=found.outcome), trial

@@ -172,6 +172,14 @@ def test_a_limit_below_what_one_request_takes_alone_is_said_at_once() -> None:
     assert (found.fewest, found.cheapest, found.savings) == (None, None, [])
 
 
+def test_why_is_that_of_the_largest_degree_that_the_heads_allow() -> None:
+    qwen = Scenario(model="qwen2.5-vl-7b")
+    (answer,) = plan(question(scenarios=(qwen,), aim=Aim(slo=Slo(ttft_s=0.001)))).answers
+    assert [tried.tp_size for tried in answer.tried] == [1, 2, 4, 8]
+    assert answer.why == answer.tried[2].why
+    assert answer.tried[3].why == "tp_size = 8: must divide the 28 attention heads of qwen2.5-vl-7b"
+
+
 def test_refused_requests_count_as_missed() -> None:
     short = Server(max_model_len=400)
     (answer, *_) = plan(question(server=short)).answers
