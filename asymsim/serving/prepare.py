@@ -138,6 +138,12 @@ class _Shapes(NamedTuple):
     of: Array
 
 
+def loads_of(bound: Setting, requests: Requests, server: Server) -> tuple[Array, Array]:
+    """The different loads among the requests, shape (loads, 10), and the load of each request."""
+    shapes = _shapes(bound, requests, context_tokens(bound, server))
+    return shapes.loads, shapes.of
+
+
 def _shapes(bound: Setting, requests: Requests, context_tokens: int) -> _Shapes:
     sizes, image_of = _distinct(
         requests.num_images, requests.image_height, requests.image_width, requests.visual_tokens

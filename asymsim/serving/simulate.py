@@ -73,11 +73,25 @@ def simulate(
     server, fleet = server or Server(), fleet or Fleet()
     bound = setting(scenario)
     kinds = kinds_of(bound, requests, server)
+    return serve_kinds(bound, kinds, requests, server, fleet, events=events, progress=progress)
+
+
+def serve_kinds(
+    bound: Setting,
+    kinds: Kinds,
+    requests: Requests,
+    server: Server,
+    fleet: Fleet,
+    *,
+    events: int = 0,
+    progress: Progress | None = None,
+) -> Served:
+    """`simulate` for a setting whose kinds of requests are known: they are the same for fleets of any size."""
     state, pace, limits = prepared(bound, kinds, requests, server, fleet, events)
     while serve(state, pace, limits, SLICE):
         if progress is not None:
             progress(int(state.fleet[0]["arrived"]), len(requests))
-    return _served(requests, kinds, state, limits, scenario.tp_size, fleet)
+    return _served(requests, kinds, state, limits, bound.precision.tp_size, fleet)
 
 
 def prepared(
