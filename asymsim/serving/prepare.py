@@ -197,6 +197,8 @@ def _sharing(bound: Setting, schedule: ScheduleArrays, usual: Array) -> Array:
         return made
     loads = np.repeat(usual[None], len(TOGETHER), axis=0)
     loads[:, _BATCH] = TOGETHER
+    # Longer ones would leave 64 bits in the largest batch.
+    loads[:, _TEXT], loads[:, _OUTPUT] = min(8192, usual[_TEXT]), min(512, usual[_OUTPUT])
     seconds = evaluated(bound, schedule, loads)[1]
     for row, ticks in enumerate((_ticks(seconds["selection_s"]), _decode_selection(bound, schedule, loads, seconds))):
         if ticks[0] > 0:

@@ -30,6 +30,8 @@ SAMPLES, WINDOW_TICKS = 4096, 2**32
 LONGEST_S = 10**6
 # Step times by tokens are kept up to this many, and worked out anew beyond.
 LARGEST_TABLE = 1 << 16
+# Requests and shared images of all replicas: a gibibyte.
+LARGEST_FLEET = 2**27
 ROLES = ("replicas", "encoder_replicas", "prefill_replicas", "decode_replicas")
 Progress = Callable[[int, int], None]
 
@@ -91,6 +93,11 @@ def serve_kinds(
     while serve(state, pace, limits, SLICE):
         if progress is not None:
             progress(int(state.fleet[0]["arrived"]), len(requests))
+    unserved = int((state.requests["status"] == UNFINISHED).sum())
+    if unserved:
+        days = layout.LAST_TICK * TICK_S / 86400
+        remedy = f"{unserved} would not be done within {days:.0f} days of simulated time: give fewer, or a larger fleet"
+        raise InputError("requests", len(requests), remedy)
     return _served(requests, kinds, state, limits, bound.precision.tp_size, fleet)
 
 
@@ -172,6 +179,10 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, limits: Limits, event
     for name in ("replica", "owed", "next", "freed_next"):
         asked[name] = layout.NONE
     numbers = [getattr(fleet, role) for role in ROLES]
+    if sum(numbers) * (limits.max_seqs + 2 * images) > LARGEST_FLEET:
+        raise InputError(
+            "replicas", sum(numbers), f"give fewer: {limits.max_seqs} requests and {images} shared images each"
+        )
     replicas = np.zeros(sum(numbers), layout.REPLICA)
     replicas["role"] = np.repeat(np.arange(len(ROLES)), numbers)
     for name in ("head", "tail", "planned", "freed_head", "freed_tail"):
