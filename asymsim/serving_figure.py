@@ -92,10 +92,10 @@ def _course(axes: Axes, seconds: Any, values: Any, color: str, label: str) -> No
         seconds, values = seconds[edges], mean
     axes.plot(seconds, values, color=color, linewidth=0.9, drawstyle="steps-post")
     axes.set_ylabel(label, fontsize=9)
-    top = max(1.0, 1.08 * most)
+    top = 1.08 * most or 1.0
     # A little below, or a line at zero hides behind the frame.
     axes.set_ylim(-0.03 * top, top)
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
     _plain(axes)
 
 
@@ -122,7 +122,7 @@ def _distribution(
     axes: Axes, values: Any, limit: float | None, name: str, unit: str, scale: float, growing: bool
 ) -> None:
     """The share of requests that take no longer, on a log axis, with the limit and the share that meets it."""
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     ordered = scale * np.sort(values[np.isfinite(values)])
     if len(ordered):
@@ -149,7 +149,11 @@ def _distribution(
     room = max(1.05, (high / low) ** 0.04)
     axes.set_xlim(low / room, high * room)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
+    # Within a few octaves even steps give more marks than powers of ten do.
+    narrow = MaxNLocator(6, steps=(1, 2, 2.5, 5, 10))
+    axes.xaxis.set_major_locator(
+        narrow if high < 8 * low else LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,))
+    )
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_ylim(0, 102)

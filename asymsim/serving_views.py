@@ -16,13 +16,14 @@ TIMES = {
     "e2el": "end to end",
     "queue": "in the queue",
 }
-REFUSED = {"too_long": "too long for the model", "too_large": "too large for the cache", "unfinished": "not finished"}
+REFUSED = {"too_long": "too long for the model", "too_large": "too large for the memory", "unfinished": "not finished"}
 
 
 def title_of(document: Mapping[str, Any]) -> str:
     """What was served, by what, at what load."""
     rate, most = document["request_rate"], document["max_concurrency"]
-    asked = document["load"]["trace"] or (f"{rate:g} requests/s" if isinstance(rate, float) else "")
+    what = document["load"]["workload"] or document["load"]["trace"]
+    asked = " at ".join(filter(None, (what, f"{rate:g} requests/s" if isinstance(rate, float) else "")))
     limit = f"at most {most:,} at once" if most else ""
     method = document["method"] + (f" at keep {document['keep']:g}" if document["keep"] is not None else "")
     where = f"{document['model_id']} on {document['gpus']} x {document['gpu']}"
@@ -37,11 +38,13 @@ def serve_parts(document: Mapping[str, Any]) -> list[Any]:
         [label, *(seconds(_of_ms(document[f"{figure}_{name}_ms"])) for figure in figures)]
         for name, label in TIMES.items()
     ]
-    parts = [heading(title_of(document)), *_warnings(document), table(columns, lines)]
+    parts = [heading(title_of(document)), *_warnings(document)]
+    if document["completed"]:
+        parts.append(table(columns, lines))
     sections = [("", "left"), ("", "left"), ("", "right")]
     rows = [
         [section if not index else "", name, text]
-        for section, entries in _sections(document)
+        for section, entries in _sections(document)[: None if document["completed"] else 1]
         for index, (name, text) in enumerate(entries)
     ]
     made = table(sections, rows)
@@ -54,6 +57,8 @@ def _of_ms(value: float | None) -> float | None:
 
 
 def _warnings(document: Mapping[str, Any]) -> list[str]:
+    if not document["completed"]:
+        return ["no request was served"]
     if document["saturated"]:
         return [
             f"saturated: served {document['served_per_s']:.4g} requests/s of {document['asked_per_s']:.4g} asked; "
@@ -108,7 +113,7 @@ def _dollars(value: float | None) -> str:
 
 def _notes(document: Mapping[str, Any]) -> list[str]:
     notes = [
-        f"  * {REFUSED[reason]}, the first rows: {', '.join(str(row) for row in rows)}"
+        f"  * {REFUSED[reason]}, the first rows, counted from 0: {', '.join(str(row) for row in rows)}"
         for reason, rows in document["rejected_rows"].items()
     ]
     source = document["price_source"]

@@ -35,4 +35,4 @@ def human_seconds(seconds: float) -> str:
         return f"{seconds:.2f} s"
     if abs(seconds) >= MILLI:
         return f"{seconds / MILLI:.2f} ms"
-    return f"{seconds / MICRO:.1f} us"
+    return f"{seconds / MICRO:.1f} us" if seconds else "0 s"

@@ -236,6 +236,23 @@ def test_windows_stop_growth_and_text_eviction_slows_it(study: dict[str, ModuleT
     assert score["streamingllm, window 512"] is None
 
 
+def test_pruned_models_sustain_more_and_never_need_more_gpus(study: dict[str, ModuleType]) -> None:
+    module = study["capacity_what_if"]
+    rows = module.rows(module.CASES[1:2], seeds=(0,), rates=(0.75, 1.0, 1.5), requests=500)
+    drawn(module, rows)
+    dense, half, ninth = (rows[at] for at in (0, 3, 6))
+    assert dense["sustained_per_s"] < half["sustained_per_s"] < ninth["sustained_per_s"]
+    assert dense["gpus"] >= half["gpus"] >= ninth["gpus"]
+    assert dense["ttft_p90_s"] > half["ttft_p90_s"] > ninth["ttft_p90_s"]
+    assert [row["slo_share"] >= 0.9 for row in rows[:3]] == [True, True, False]
+    assert (dense["gpus"] - 1) * dense["sustained_per_s"] < dense["load_per_s"]
+    # What the search calls sustained is; five per cent more is not.
+    scenario = module.Scenario(model="qwen2.5-vl-7b", gpu="h100_sxm", engine="vllm")
+    for factor, within in ((1.0, True), (1.05, False)):
+        found = module.served(module.CASES[1], scenario, factor * dense["sustained_per_s"], 500)
+        assert (module.met(found) >= 0.9) is within
+
+
 def test_one_command_writes_the_table_the_figure_and_the_findings(
     study: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,8 +85,10 @@ def serve_sim(
         raise InputError("price", price, f"gives none for {device}")
     tariff = Tariff(prices=prices, idle_share=IDLE_SHARE if idle_share is None else idle_share)
     requests = requests_of(asked, scenario, say)
-    with progress("requests"):
-        served = simulate(scenario, requests, engine, behind, events=EVENTS if chrome_trace else 0)
+    with progress("requests") as report_progress:
+        served = simulate(
+            scenario, requests, engine, behind, events=EVENTS if chrome_trace else 0, progress=report_progress
+        )
     document = document_of(scenario, asked, engine, behind, served, slo, tariff)
     if out is not None:
         _write(out, document, served, slo, chrome_trace)

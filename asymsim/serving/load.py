@@ -75,7 +75,7 @@ def requests_of(load: Load, scenario: Scenario, say: Callable[[str], None] = lam
     load : Load
     scenario : Scenario
     say : callable
-        Takes a line on what a trace's form could not keep.
+        Takes a line on what could not be kept: of a trace's form, or images that the model does not take.
 
     Raises
     ------
@@ -83,13 +83,24 @@ def requests_of(load: Load, scenario: Scenario, say: Callable[[str], None] = lam
         If a file cannot be read, or a value is out of range.
     """
     if load.trace is not None:
-        return _traced(load, scenario, say)
+        return _seen(_traced(load, scenario, say), scenario, say)
     arrival_s = _arrivals(load).times(load.num_requests or NUM_REQUESTS)
     if load.workload is None:
         return _alike(arrival_s, scenario)
     from asymsim.serving.mix_file import mix
 
-    return mix(load.workload).draw(arrival_s, load.seed)
+    return _seen(mix(load.workload).draw(arrival_s, load.seed), scenario, say)
+
+
+def _seen(found: Requests, scenario: Scenario, say: Callable[[str], None]) -> Requests:
+    """The requests as a model without images gets them."""
+    from asymsim.catalogue.load import model
+    from asymsim.serving.requests import requests
+
+    if model(scenario.model).image_rule is not None or not found.num_images.any():
+        return found
+    say(f"{scenario.model} takes no images: left out those of {_many(int((found.num_images > 0).sum()), 'request')}")
+    return requests(found.arrival_s, text_tokens=found.text_tokens, output_tokens=found.output_tokens, num_images=0)
 
 
 def _arrivals(load: Load) -> Arrivals:
@@ -114,12 +125,16 @@ def _traced(load: Load, scenario: Scenario, say: Callable[[str], None]) -> Reque
         image_height=scenario.image_height or TYPICAL,
         image_width=scenario.image_width or TYPICAL,
     )
-    say(f"{len(found.requests):,} requests in {found.form}'s form")
+    say(f"{_many(len(found.requests), 'request')} in {found.form}'s form")
     if found.left_out:
-        say(f"left out {found.left_out:,} rows without a prompt or without output")
+        say(f"left out {_many(found.left_out, 'row')} without a prompt or without output")
     if found.resized:
-        say(f"{found.resized:,} requests have images of several sizes: all count as the largest")
+        say(f"images of several sizes in {_many(found.resized, 'request')}: all count as the largest")
     return found.requests
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _alike(arrival_s: Array, scenario: Scenario) -> Requests:

@@ -20,8 +20,9 @@ FEWEST = 100
 MARGIN = 1.5
 # Share of the growth since the second quarter that must have come since the third; half, where it is steady.
 LATE_SHARE = 0.2
-# A run must last this many times as long as its first requests took, or all it shows is its own beginning.
+# What a request takes of a run at most, once it was begun, or all that the run shows is its own beginning.
 LONGEST_SHARE = 0.25
+# Those who find nobody before them, where nothing says when requests were begun.
 FIRST = 10
 
 
@@ -47,7 +48,7 @@ class Backlog:
     growth_per_s: float | None
 
 
-def backlog(sent_s: Array, e2e_s: Array) -> Backlog:
+def backlog(sent_s: Array, e2e_s: Array, begun_s: float | None = None) -> Backlog:
     """Judge requests that arrive at a steady rate.
 
     Each arrival sees N requests in flight, itself included. In a queue that keeps up, the mean N of the last quarter
@@ -62,6 +63,8 @@ def backlog(sent_s: Array, e2e_s: Array) -> Backlog:
         Arrivals in any order, seconds.
     e2e_s : numpy.ndarray
         From arrival to the last token; nan for those that were never done.
+    begun_s : float, optional
+        What a request takes once it was begun; by default the median of the first ones, which find a fleet at rest.
     """
     order = np.argsort(sent_s, kind="stable")
     sent, end = sent_s[order], np.sort(np.nan_to_num(sent_s + e2e_s, nan=math.inf))
@@ -71,7 +74,8 @@ def backlog(sent_s: Array, e2e_s: Array) -> Backlog:
         return Backlog(None, None, None, None)
     flying = np.arange(1, count + 1) - np.searchsorted(end, sent, side="right")
     asked = (count - 1) / span
-    begun_s = float(np.median(np.nan_to_num(e2e_s[order][:FIRST], nan=math.inf)))
+    if begun_s is None:
+        begun_s = float(np.median(np.nan_to_num(e2e_s[order][:FIRST], nan=math.inf)))
     if count < FEWEST or begun_s > LONGEST_SHARE * span:
         return Backlog(None, asked, None, None)
     second, third, last = (float(flying[part * count // 4 : (part + 1) * count // 4].mean()) for part in (1, 2, 3))
@@ -85,4 +89,6 @@ def backlog(sent_s: Array, e2e_s: Array) -> Backlog:
 def backlog_of(served: Served) -> Backlog:
     """The backlog of a simulation, refused requests left out; one whose concurrency is limited has none."""
     taken = np.isin(served.status, (DONE, UNFINISHED)) & np.isfinite(served.sent_s)
-    return backlog(served.sent_s[taken], served.e2e_s[taken])
+    done = served.status == DONE
+    begun_s = float(np.median((served.e2e_s - served.queue_s)[done])) if done.any() else math.inf
+    return backlog(served.sent_s[taken], served.e2e_s[taken], begun_s)

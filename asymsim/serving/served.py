@@ -9,7 +9,7 @@ import numpy as np
 from asymsim.core.layout import Array
 from asymsim.serving.requests import Requests
 
-# How a request ended. Those too long for the model, or too large for the cache, are refused as a server would.
+# How a request ended. Those too long for the model, or too large for the memory, are refused as a server would.
 STATUS = ("done", "too_long", "too_large", "unfinished")
 DONE, TOO_LONG, TOO_LARGE, UNFINISHED = range(len(STATUS))
 

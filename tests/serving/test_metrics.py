@@ -101,13 +101,14 @@ def test_one_request_is_all_its_percentiles() -> None:
 
 def test_what_waits_without_end_has_no_mean() -> None:
     sent, e2e = queue(2.0, 400, None)
-    found = metrics(served(sent, e2e - 0.5, e2e), Slo(ttft_s=1.0)).to_dict()
+    made = served(sent, e2e - 0.5, e2e, queue_s=e2e - 1.0)
+    found = metrics(made, Slo(ttft_s=1.0)).to_dict()
     assert found["saturated"] is True
     assert found["mean_ttft_ms"] is found["p50_e2el_ms"] is found["p99_queue_ms"] is found["request_goodput"] is None
     assert found["mean_tpot_ms"] == pytest.approx(500)
     assert found["request_throughput"] == pytest.approx(1.0, rel=0.01)
     # A limit that waiting does not touch can still be judged.
-    assert metrics(served(sent, e2e - 0.5, e2e), Slo(tpot_s=0.6)).to_dict()["slo_share"] == 1.0
+    assert metrics(made, Slo(tpot_s=0.6)).to_dict()["slo_share"] == 1.0
 
 
 @given(st.lists(st.floats(2e-6, 1e3), min_size=1, max_size=50))

@@ -56,6 +56,16 @@ def test_too_little_to_tell() -> None:
     assert backlog(np.arange(500) / 100, np.full(500, 20.0)).saturated is None
 
 
+def test_a_fleet_that_fills_up_longer_than_its_first_requests_take_is_not_judged_too_soon() -> None:
+    # Nobody waits, but the more are served the longer each takes, from 1 s to 3 s: steady after 3 of 7 s.
+    sent = np.arange(7000) / 1000.0
+    e2e = 1.0 + np.minimum(sent, 2.0)
+    assert backlog_of(served(sent, e2e / 2, e2e, queue_s=np.zeros(7000))).saturated is None
+    longer = np.arange(40_000) / 1000.0
+    e2e = 1.0 + np.minimum(longer, 2.0)
+    assert backlog_of(served(longer, e2e / 2, e2e, queue_s=np.zeros(40_000))).saturated is False
+
+
 def test_order_and_unit_of_time_do_not_matter() -> None:
     sent, e2e = queue(1.2, 1000, 3)
     shuffled = np.random.default_rng(1).permutation(1000)

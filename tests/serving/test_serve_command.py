@@ -29,10 +29,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the simulator was called with; it serves 10 requests a second, one after the other."""
     made: list[Any] = []
 
-    def simulate(scenario: Any, requests: Any, server: Any = None, fleet: Any = None, *, events: int = 0) -> Any:
+    def simulate(
+        scenario: Any, requests: Any, server: Any = None, fleet: Any = None, *, events: int = 0, progress: Any = None
+    ) -> Any:
         made.append((scenario, requests, server, fleet, events))
         sent, e2e = lindley(np.diff(requests.arrival_s), np.full(len(requests), 0.1))
-        return served(sent, e2e - 0.05, e2e, output_tokens=requests.output_tokens)
+        return served(sent, e2e - 0.05, e2e, queue_s=e2e - 0.1, output_tokens=requests.output_tokens)
 
     monkeypatch.setattr(engine, "simulate", simulate)
     return made

@@ -41,7 +41,8 @@ def test_distributions_end_at_all_requests_and_say_how_many_meet_the_limit() -> 
 
 def test_a_saturated_run_says_so_in_place_of_a_share() -> None:
     sent, e2e = queue(2.0, 400, None)
-    *_, left, right = draw_timeline(served(sent, e2e - 0.5, e2e), Slo(ttft_s=1.0, tpot_s=1.0)).get_axes()
+    made = served(sent, e2e - 0.5, e2e, queue_s=e2e - 1.0)
+    *_, left, right = draw_timeline(made, Slo(ttft_s=1.0, tpot_s=1.0)).get_axes()
     assert left.get_title() == "saturated: grows as long as requests arrive"
     assert right.get_title() == "100.0 % meet the SLO of 1000 ms"
 

@@ -358,3 +358,32 @@ def test_any_cells_are_requests_or_an_input_error(form: Any, cells: list[str], t
     assert made.arrival_s[0] == 0
     assert (made.text_tokens > 0).all()
     assert (made.output_tokens > 0).all()
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+KEYS = ("timestamp", "num_images", "image_height", "image_width", "visual_tokens", "image_id")
+
+
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {"prompt_len": VALUES | st.integers(0, 9), "output_len": VALUES | st.integers(0, 9)},
+            optional={
+                **dict.fromkeys(KEYS, VALUES | st.integers(0, 9)),
+                "images": st.lists(VALUES | st.lists(VALUES | st.integers(0, 9), max_size=3), max_size=2),
+            },
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_any_objects_are_requests_or_an_input_error(rows: list[dict[str, Any]], tmp_path_factory: Any) -> None:
+    path = tmp_path_factory.mktemp("objects") / "trace"
+    path.write_text(lines(*rows))
+    try:
+        made = read_trace(str(path), arrivals=Arrivals(rate=1.0)).requests
+    except InputError:
+        return
+    assert (made.num_images >= 0).all()
+    assert (made.visual_tokens >= BY_SIZE).all()
+    assert ((made.num_images > 0) | (made.visual_tokens <= 0)).all()

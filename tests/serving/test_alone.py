@@ -1,0 +1,94 @@
+"""Without others about, a request takes what `asymsim.estimate` says, to the bit."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import asymsim
+from asymsim import Scenario
+from asymsim.errors import AsymsimError
+from asymsim.estimation import setting
+from asymsim.methods.base import methods
+from asymsim.report import Latency
+from asymsim.serving.requests import requests
+from asymsim.serving.server import Server
+from asymsim.serving.simulate import simulate
+
+# One layer kind, windows, grouped heads, experts, cross-attention, several crops, chunks, text alone.
+MODELS = (
+    "llava-1.5-7b",
+    "gemma-3-4b-it",
+    "qwen2.5-vl-7b",
+    "qwen3-vl-30b-a3b",
+    "llama-3.2-11b-vision",
+    "llava-v1.6-vicuna-7b",
+    "llama-4-scout-17b-16e",
+    "llama-3.1-8b",
+)
+HOSTS = ({}, {"engine": "vllm"}, {"tp_size": 2}, {"gpu": "l40s", "tp_size": 2, "engine": "sglang", "dtype": "fp8"})
+TOKENS = {"text_tokens": 64, "output_tokens": 128}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", [*methods(), "asymvlm+h2o"])
+def test_one_request_takes_what_estimate_says(name: str, model: str) -> None:
+    """Methods whose budget does not adapt to the sample: there `estimate` is a mean over what may come."""
+    for host in HOSTS:
+        scenario = Scenario(model=model, method=name, **TOKENS, **host)
+        try:
+            expected = asymsim.estimate(scenario).latency
+        except AsymsimError:
+            pytest.skip("not for this model")
+        if len(setting(scenario).schedules) > 1:
+            pytest.skip("the budget adapts")
+        # With room for models of any size.
+        made = simulate(scenario, requests([0.25], **TOKENS), Server(kv_cache_bytes=2**40))
+        assert made.queue_s[0] == 0.0
+        assert made.ttft_s[0] == expected.ttft_s.p50
+        assert (made.e2e_s - made.ttft_s)[0] / 127 == expected.tpot_s.p50
+        assert made.e2e_s[0] == expected.e2e_s.p50
+
+
+@pytest.mark.parametrize("batch", [2, 7, 32])
+@pytest.mark.parametrize("name", ["none", "fastv", "visionzip", "snapkv", "vl_cache", "pyramiddrop"])
+@pytest.mark.parametrize("model", ["llava-1.5-7b", "qwen2.5-vl-7b", "gemma-3-4b-it"])
+def test_equal_requests_at_once_are_a_static_batch(model: str, name: str, batch: int) -> None:
+    """Their prefill fits one step; a method selects for one request after the other."""
+    scenario = Scenario(model=model, method=name, **TOKENS)
+    selection_s = latency(model, name, 1).selection_s.p50
+    together = latency(model, name, batch)
+    server = Server(max_num_batched_tokens=10**6, kv_cache_bytes=2**40)
+    made = simulate(scenario, requests(np.zeros(batch), **TOKENS), server)
+    assert made.steps == 128
+    for column in (made.ttft_s, made.e2e_s):
+        assert len(set(column)) == 1
+    assert (made.e2e_s - made.ttft_s)[0] / 127 == together.tpot_s.p50
+    # Images of up to eight requests are encoded together, each further one as the eighth of them.
+    if batch <= 8:
+        vision_s = together.vision_s.p50
+    else:
+        eighth_s = latency(model, name, 8).vision_s.p50 - latency(model, name, 7).vision_s.p50
+        vision_s = latency(model, name, 7).vision_s.p50 + (batch - 7) * eighth_s
+    assert made.ttft_s[0] == vision_s + batch * selection_s + together.prefill_s.p50
+
+
+def latency(model: str, name: str, batch: int) -> Latency:
+    return asymsim.estimate(Scenario(model=model, method=name, batch_size=batch, **TOKENS)).latency
+
+
+def test_budgets_that_adapt_are_drawn_with_their_shares() -> None:
+    """Each request gets one schedule of the mixture; all of them together what `estimate` expects on average."""
+    scenario = Scenario(model="llava-1.5-7b", method="asymvlm", keep=0.5, **TOKENS)
+    bound = setting(scenario)
+    assert len(bound.schedules) > 1
+    number = 20_000
+    made = simulate(scenario, requests(10.0 * np.arange(number), **TOKENS))
+    found = Counter(made.prompt_tokens.tolist())
+    assert len(found) == len({share for share, _ in bound.schedules})
+    for share, count in zip(sorted(share for share, _ in bound.schedules), sorted(found.values()), strict=True):
+        assert count / number == pytest.approx(share, abs=4 * np.sqrt(share / number))
+    expected = asymsim.estimate(scenario).latency
+    assert made.ttft_s.mean() == pytest.approx(expected.ttft_s.p50, rel=0.01)
