@@ -13,6 +13,7 @@ from asymsim import __version__, flags
 from asymsim.commands.ask import compare, estimate, reproduce, savings
 from asymsim.commands.calibrate import calibrate
 from asymsim.commands.list import listing
+from asymsim.commands.plan import plan
 from asymsim.commands.serve import serve_sim
 from asymsim.commands.sweep import sweep
 from asymsim.commands.validate import checks
@@ -24,7 +25,7 @@ app = App(
     version=__version__,
     help="What vision-language-model inference costs, and what any token-pruning schedule saves.",
 )
-for command in (estimate, compare, savings, serve_sim, sweep, reproduce, calibrate, listing, checks):
+for command in (estimate, compare, savings, serve_sim, plan, sweep, reproduce, calibrate, listing, checks):
     app.command(command)
 
 

@@ -10,7 +10,7 @@ import itertools
 
 import numpy as np
 
-from asymsim.core.layout import GpuArrays, codes
+from asymsim.core.layout import Array, GpuArrays, codes
 
 # Operator classes: what one set of numbers, and one error, stands for.
 (
@@ -202,3 +202,11 @@ def unfitted(
         sources=np.full(TIME_CLASSES, ROOFLINE, np.int64),
         stamp=next(_stamps),
     )
+
+
+def scaled(gpu: GpuArrays, factors: Array) -> GpuArrays:
+    """The GPU if each operator class took ``factors`` (``TIME_CLASSES``) times as long; never below its roofline."""
+    intervals = gpu.intervals.copy()
+    intervals["time_scale"] *= np.tile(factors, 2)
+    # A stamp of its own, or times kept of the other one would be taken for its own.
+    return gpu._replace(intervals=intervals, host_s=gpu.host_s * float(factors[HOST_TIME]), stamp=next(_stamps))

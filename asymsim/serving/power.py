@@ -42,6 +42,10 @@ class Tariff:
         if not 0.0 <= self.idle_share <= 1.0:
             raise InputError("idle_share", self.idle_share, "give a share from 0 to 1")
 
+    def price_usd_per_hour(self, device: Gpu) -> float | None:
+        """Rent of one GPU an hour, US dollars; None where nobody says it."""
+        return self.prices.get(device.name, device.price_usd_per_hour)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -88,8 +92,7 @@ def cost(run: ServingMetrics, device: Gpu, tariff: Tariff | None = None) -> Cost
     power_w = run.gpus * device.tdp_w * (busy + (1.0 - busy) * tariff.idle_share)
     energy_j = power_w * run.duration_s
     requests, tokens = run.counts["completed"], run.counts["total_output_tokens"]
-    given = tariff.prices.get(device.name)
-    price = device.price_usd_per_hour if given is None else given
+    price = tariff.price_usd_per_hour(device)
     paid = None if price is None else price * run.gpus * run.duration_s / SECONDS_PER_HOUR
     return Cost(
         energy_j=energy_j,
@@ -97,7 +100,7 @@ def cost(run: ServingMetrics, device: Gpu, tariff: Tariff | None = None) -> Cost
         output_tokens_per_j=_per(tokens, energy_j),
         wh_per_1000_requests=_per(1000 * energy_j / SECONDS_PER_HOUR, requests),
         price_usd_per_gpu_hour=price,
-        price_source=device.sources.get("price_usd_per_hour") if given is None else "given",
+        price_source="given" if device.name in tariff.prices else device.sources.get("price_usd_per_hour"),
         cost_usd=paid,
         usd_per_1m_requests=None if paid is None else _per(MEGA * paid, requests),
         usd_per_1m_output_tokens=None if paid is None else _per(MEGA * paid, tokens),

@@ -21,8 +21,9 @@ from asymsim.serving.server import Server
 from asymsim.sweep.draws import uniform
 from asymsim.workload import Workload, workload
 
-# Requests whose images are timed together, as long as there are fewer kinds of images than that.
-TOGETHER, FEW_IMAGES = 8, 2000
+# Numbers of requests that are timed together; images only as long as there are fewer kinds of them than that.
+TOGETHER = 2 ** np.arange(9)
+FEW_IMAGES = 2000
 _VISUAL, _TEXT, _OUTPUT, _BATCH = (
     core.Load._fields.index(name) for name in ("visual_tokens", "text_tokens", "output_tokens", "batch_size")
 )
@@ -35,13 +36,14 @@ MIXTURE_SEED = 0x5EED
 class Kinds(NamedTuple):
     """What requests have in common: records of ``layout.KIND``, their caches, and the kind of each request.
 
-    ``encoder`` (images, requests): ticks of encoding the like images of so many requests together.
+    ``encoder`` and ``sharing`` are those of ``core.serving.layout.State``.
     """
 
     kinds: Array
     caches: Array
     groups: Array
     encoder: Array
+    sharing: Array
     of: Array
     visual_tokens: Array
     activation_bytes: int
@@ -63,12 +65,9 @@ def kinds_of(bound: Setting, requests: Requests, server: Server) -> Kinds:
         work = workspace(bound.model_arrays, each, MANY)
         describe(bound.model_arrays, each, loads, work, groups, segments[at], kinds[at], caches[at])
         counts, seconds = evaluated(bound, each, loads)
-        kinds[at]["images"] = at * number + shapes.images
+        kinds[at]["images"], kinds[at]["schedule"] = at * number + shapes.images, at
         kinds[at]["selection_ticks"] = _ticks(seconds["selection_s"])
-        deciding = each.operations["stage"] == DECODING
-        if deciding.any():
-            without = evaluated(bound, each._replace(operations=each.operations[~deciding]), loads)[1]
-            kinds[at]["decode_selection_ticks"] = _ticks(seconds["decode_s"] - without["decode_s"])
+        kinds[at]["decode_selection_ticks"] = _decode_selection(bound, each, loads, seconds)
         kinds[at]["early"] = len(each.operations) > 0 and bool((each.operations["stage"] <= ENCODER_END).all())
         kinds[at]["splits"] = server.chunked_prefill and not prunes_inside(each)
         kinds[at]["fits"] = counts["activation_bytes"] <= most
@@ -82,6 +81,7 @@ def kinds_of(bound: Setting, requests: Requests, server: Server) -> Kinds:
         caches=caches.reshape(-1, len(groups)),
         groups=groups,
         encoder=np.concatenate([_encoder(bound, each, shapes.image_loads) for each in arrays]),
+        sharing=np.stack([_sharing(bound, each, loads[np.bincount(shapes.of).argmax()]) for each in arrays]),
         of=schedule * len(loads) + shapes.of,
         visual_tokens=shapes.visual_tokens[shapes.of],
         activation_bytes=activation_bytes,
@@ -138,6 +138,12 @@ class _Shapes(NamedTuple):
     of: Array
 
 
+def loads_of(bound: Setting, requests: Requests, server: Server) -> tuple[Array, Array]:
+    """The different loads among the requests, shape (loads, 10), and the load of each request."""
+    shapes = _shapes(bound, requests, context_tokens(bound, server))
+    return shapes.loads, shapes.of
+
+
 def _shapes(bound: Setting, requests: Requests, context_tokens: int) -> _Shapes:
     sizes, image_of = _distinct(
         requests.num_images, requests.image_height, requests.image_width, requests.visual_tokens
@@ -154,20 +160,50 @@ def _shapes(bound: Setting, requests: Requests, context_tokens: int) -> _Shapes:
     for image, each in enumerate(workloads):
         own = loads[images == image] if len(workloads) < FEW_IMAGES else loads
         text_tokens, output_tokens = int(own[:, _TEXT].max()), int(own[:, _OUTPUT].max())
-        check_countable(bound, replace(each, text_tokens=text_tokens, output_tokens=output_tokens, batch_size=TOGETHER))
+        check_countable(
+            bound, replace(each, text_tokens=text_tokens, output_tokens=output_tokens, batch_size=int(TOGETHER[-1]))
+        )
     return _Shapes(image_loads, images, loads, context, visual, shape_of)
 
 
 def _encoder(bound: Setting, schedule: ScheduleArrays, image_loads: Array) -> Array:
-    """Ticks of encoding each image of 1 up to ``TOGETHER`` requests at once, shape (images, requests).
+    """Ticks of encoding each image of 1, 2, 4 ... requests at once, shape (images, powers).
 
     Where there are many kinds of images, hardly two alike meet in a step: then of one request alone.
     """
-    together = TOGETHER if len(image_loads) < FEW_IMAGES else 1
-    loads = np.repeat(image_loads, together, axis=0)
+    powers = TOGETHER if len(image_loads) < FEW_IMAGES else TOGETHER[:1]
+    loads = np.repeat(image_loads, len(powers), axis=0)
     loads[:, _TEXT] = loads[:, _OUTPUT] = 1
-    loads[:, _BATCH] = np.tile(np.arange(1, together + 1), len(image_loads))
-    return _ticks(evaluated(bound, schedule, loads)[1]["vision_s"]).reshape(-1, together)
+    loads[:, _BATCH] = np.tile(powers, len(image_loads))
+    return _ticks(evaluated(bound, schedule, loads)[1]["vision_s"]).reshape(-1, len(powers))
+
+
+def _decode_selection(bound: Setting, schedule: ScheduleArrays, loads: Array, seconds: dict[str, Array]) -> Array:
+    """Ticks of the method's own work in all decode steps of each load, whose times are ``seconds``."""
+    deciding = schedule.operations["stage"] == DECODING
+    if not deciding.any():
+        return np.zeros(len(loads), np.int64)
+    without = evaluated(bound, schedule._replace(operations=schedule.operations[~deciding]), loads)[1]
+    return _ticks(seconds["decode_s"] - without["decode_s"])
+
+
+def _sharing(bound: Setting, schedule: ScheduleArrays, usual: Array) -> Array:
+    """What the method's work on each of 1, 2, 4 ... requests takes of what it takes alone, shape (2, powers).
+
+    Taken from the usual load: how far kernels fill the GPU depends little on which of a workload's requests it is.
+    """
+    made = np.full((2, len(TOGETHER)), layout.WHOLE_SHARE, np.int64)
+    if len(schedule.operations) == 0:
+        return made
+    loads = np.repeat(usual[None], len(TOGETHER), axis=0)
+    loads[:, _BATCH] = TOGETHER
+    # Longer ones would leave 64 bits in the largest batch.
+    loads[:, _TEXT], loads[:, _OUTPUT] = min(8192, usual[_TEXT]), min(512, usual[_OUTPUT])
+    seconds = evaluated(bound, schedule, loads)[1]
+    for row, ticks in enumerate((_ticks(seconds["selection_s"]), _decode_selection(bound, schedule, loads, seconds))):
+        if ticks[0] > 0:
+            made[row] = np.rint(layout.WHOLE_SHARE * (ticks / TOGETHER / ticks[0]))
+    return made
 
 
 def _workload(bound: Setting, num_images: int, height: int, width: int, visual_tokens: int) -> Workload:

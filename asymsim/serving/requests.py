@@ -7,15 +7,27 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from asymsim.core.layout import Array
+from asymsim.errors import InputError
 
 # In place of a count: let the image's size decide, or the model's typical image.
 BY_SIZE = -1
 TYPICAL = 0
+# The least value of each count.
+LEAST = {
+    "num_images": 0,
+    "image_height": TYPICAL,
+    "image_width": TYPICAL,
+    "visual_tokens": BY_SIZE,
+    "text_tokens": 1,
+    "output_tokens": 1,
+}
 
 
 @dataclass(frozen=True)
 class Requests:
     """Requests in order of their arrival, each column of shape (requests,).
+
+    Columns of different lengths, arrivals that fall and counts out of range are refused with the first such request.
 
     Attributes
     ----------
@@ -41,12 +53,32 @@ class Requests:
     output_tokens: Array
     image_of: Array
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if len(getattr(self, field.name)) != len(self):
+                raise InputError(field.name, len(getattr(self, field.name)), f"give {len(self)} values, one a request")
+        falls = np.diff(self.arrival_s, prepend=0.0)
+        _check(
+            "arrival_s",
+            self.arrival_s,
+            np.isfinite(self.arrival_s) & (falls >= 0),
+            "a time from 0, not before the last",
+        )
+        for name, least in LEAST.items():
+            _check(name, getattr(self, name), getattr(self, name) >= least, f"a whole number from {least}")
+
     def __len__(self) -> int:
         return len(self.arrival_s)
 
     def take(self, rows: Array | slice) -> Requests:
         """Some of the requests."""
         return Requests(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+def _check(name: str, values: Array, good: Array, what: str) -> None:
+    if not good.all():
+        row = int(np.argmin(good))
+        raise InputError(f"{name} of request {row}", values[row].item(), f"give {what}")
 
 
 def requests(

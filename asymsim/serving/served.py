@@ -55,7 +55,8 @@ class Served:
     gaps : numpy.ndarray of int64, shape (GAP_BINS,)
         Times between two tokens of a request, counted by size: bin i begins at ``GAP_FIRST_S * GAP_RATIO**i``.
     samples : numpy.ndarray of ``SAMPLE``
-        The fleet over windows of equal length, longer ones in a longer run; the last may be cut short by the end.
+        The fleet over windows of equal length, longer ones in a longer run; the last may be cut short by the end. A
+        cache in use is what requests hold: blocks for all the steps until the next request comes or goes.
     log : numpy.ndarray of ``EVENT``
         The first events, as many as were asked for.
     busy_s : numpy.ndarray of float64, shape (replicas,)

@@ -7,7 +7,9 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.base import STRICT
+from asymsim.catalogue.gpu import Gpu
 from asymsim.errors import InputError
+from asymsim.units import GIB
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -16,10 +18,10 @@ class Server:
 
     Attributes
     ----------
-    max_num_seqs : int
-        Requests that run at once (vLLM, SchedulerConfig.max_num_seqs; 256 where a GPU has under 70 GiB).
-    max_num_batched_tokens : int
-        Tokens of one step, decoding and prefill together (SchedulerConfig; 8192 on an H100 server).
+    max_num_seqs : int, optional
+        Requests that run at once; by default as a vLLM server has it on the GPU (`batch_on`).
+    max_num_batched_tokens : int, optional
+        Tokens of one step, decoding and prefill together; by default as a vLLM server has it on the GPU.
     chunked_prefill : bool
         Whether a prompt may be spread over steps. Prompts of methods that prune inside the language model never are:
         what a layer drops depends on the whole prompt.
@@ -32,13 +34,14 @@ class Server:
     encoder_cache_tokens : int, optional
         Visual tokens that wait for their prefill or for a request with the same image; as the budget by default.
     prefix_share : float
-        Share of each prompt that the prefix cache already holds, in [0, 1): its prefill is saved, its memory is not.
+        Share of each prompt that the prefix cache already holds, in [0, 1), as if it were text before the images: its
+        prefill is saved, its memory is not, nor any encoding.
     kv_cache_bytes : int, optional
         Cache of one replica, all its GPUs together, instead of what memory leaves.
     """
 
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 8192
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
     chunked_prefill: bool = True
     gpu_memory_utilization: float = 0.9
     max_model_len: int | None = None
@@ -48,15 +51,23 @@ class Server:
     kv_cache_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        for field, highest in (("max_num_seqs", 10**5), ("max_num_batched_tokens", 10**7)):
-            _whole(field, getattr(self, field), 1, highest)
-        for field in ("max_model_len", "encoder_budget_tokens", "encoder_cache_tokens", "kv_cache_bytes"):
+        highest = {"max_num_seqs": 10**5, "max_num_batched_tokens": 10**7}
+        for field in (*highest, "max_model_len", "encoder_budget_tokens", "encoder_cache_tokens", "kv_cache_bytes"):
             if getattr(self, field) is not None:
-                _whole(field, getattr(self, field), 1, 2**60)
+                _whole(field, getattr(self, field), 1, highest.get(field, 2**60))
+        if self.max_num_seqs and self.max_num_batched_tokens and self.max_num_seqs > self.max_num_batched_tokens:
+            remedy = f"give {self.max_num_seqs} or more: each request that decodes takes one"
+            raise InputError("max_num_batched_tokens", self.max_num_batched_tokens, remedy)
         if not 0.0 < self.gpu_memory_utilization <= 1.0:
             raise InputError("gpu_memory_utilization", self.gpu_memory_utilization, "give a share above 0, up to 1")
         if not 0.0 <= self.prefix_share < 1.0:
             raise InputError("prefix_share", self.prefix_share, "give a share from 0 to below 1")
+
+    def batch_on(self, gpu: Gpu) -> tuple[int, int]:
+        """Most tokens and requests of a step, by default vLLM's (``EngineArgs.get_batch_defaults``, API server)."""
+        large = gpu.capacity_bytes >= 70 * GIB and "a100" not in gpu.name
+        tokens = self.max_num_batched_tokens or max(8192 if large else 2048, self.max_num_seqs or 0)
+        return tokens, self.max_num_seqs or min(1024 if large else 256, tokens)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -72,7 +83,8 @@ class Fleet:
     router : {"round_robin", "least_loaded"}
         Least loaded: the fewest requests, those that wait counted four times as vLLM does; the first of equals.
     transfer_bytes_per_s, transfer_latency_s : float
-        Between pools, for embeddings and caches; 50 GB/s is a 400 Gb/s link (NVIDIA ConnectX-7 datasheet).
+        Between pools, for embeddings and caches, one after the other from each replica; 50 GB/s is a 400 Gb/s link
+        (NVIDIA ConnectX-7 datasheet).
     concurrency : int
         Requests in flight at most, as with ``--max-concurrency`` of ``vllm bench serve``; the others are not yet
         sent, and arrive when one is done. 0: no limit.

@@ -19,7 +19,7 @@ from asymsim.memory import kv_share
 from asymsim.scenario import Scenario
 from asymsim.serving.prepare import Kinds, context_tokens, evaluated, free_bytes, kinds_of
 from asymsim.serving.requests import Requests
-from asymsim.serving.served import EVENT, GAP_BINS, SAMPLE, UNFINISHED, Served
+from asymsim.serving.served import DONE, EVENT, GAP_BINS, SAMPLE, UNFINISHED, Served
 from asymsim.serving.server import Fleet, Server
 
 # Events between two looks at progress.
@@ -30,6 +30,8 @@ SAMPLES, WINDOW_TICKS = 4096, 2**32
 LONGEST_S = 10**6
 # Step times by tokens are kept up to this many, and worked out anew beyond.
 LARGEST_TABLE = 1 << 16
+# Requests and shared images of all replicas: a gibibyte.
+LARGEST_FLEET = 2**27
 ROLES = ("replicas", "encoder_replicas", "prefill_replicas", "decode_replicas")
 Progress = Callable[[int, int], None]
 
@@ -45,7 +47,7 @@ def simulate(
 ) -> Served:
     """Serve ``requests`` by a fleet of the scenario's model, GPU, parallelism, formats, engine and schedule.
 
-    A request alone has the scenario's TTFT and TPOT of `asymsim.estimate`, to the bit.
+    A request alone has the TTFT and TPOT of `asymsim.estimate` to the bit, if its prompt is prefilled in one step.
 
     Parameters
     ----------
@@ -73,11 +75,30 @@ def simulate(
     server, fleet = server or Server(), fleet or Fleet()
     bound = setting(scenario)
     kinds = kinds_of(bound, requests, server)
+    return serve_kinds(bound, kinds, requests, server, fleet, events=events, progress=progress)
+
+
+def serve_kinds(
+    bound: Setting,
+    kinds: Kinds,
+    requests: Requests,
+    server: Server,
+    fleet: Fleet,
+    *,
+    events: int = 0,
+    progress: Progress | None = None,
+) -> Served:
+    """`simulate` for a setting whose kinds of requests are known: they are the same for fleets of any size."""
     state, pace, limits = prepared(bound, kinds, requests, server, fleet, events)
     while serve(state, pace, limits, SLICE):
         if progress is not None:
             progress(int(state.fleet[0]["arrived"]), len(requests))
-    return _served(requests, kinds, state, limits, scenario.tp_size, fleet)
+    unserved = int((state.requests["status"] == UNFINISHED).sum())
+    if unserved:
+        days = layout.LAST_TICK * TICK_S / 86400
+        remedy = f"{unserved} would not be done within {days:.0f} days of simulated time: give fewer, or a larger fleet"
+        raise InputError("requests", len(requests), remedy)
+    return _served(requests, kinds, state, limits, bound.precision.tp_size, fleet)
 
 
 def prepared(
@@ -85,7 +106,7 @@ def prepared(
 ) -> tuple[State, Pace, Limits]:
     """A fleet at rest and requests that are still to come, what step times follow from, and the limits."""
     limits = limits_of(bound, kinds, server, fleet)
-    return _state(requests, kinds, fleet, server, events), pace_of(bound, server), limits
+    return _state(requests, kinds, fleet, limits, events), pace_of(bound, limits), limits
 
 
 def kv_capacity_bytes(bound: Setting, server: Server, activation_bytes: int) -> int:
@@ -108,13 +129,14 @@ def kv_capacity_bytes(bound: Setting, server: Server, activation_bytes: int) -> 
 
 def limits_of(bound: Setting, kinds: Kinds, server: Server, fleet: Fleet) -> Limits:
     """The limits of each replica, and of the router."""
-    text = Load(0, 0, 0, 0, 0, 0, 0, server.max_num_batched_tokens, 1, 1)
+    max_tokens, max_seqs = server.batch_on(bound.gpu)
+    text = Load(0, 0, 0, 0, 0, 0, 0, max_tokens, 1, 1)
     counts = evaluated(bound, bound.dense, np.array([text], np.int64))[0]
     activation_bytes = max(kinds.activation_bytes, int(counts["activation_bytes"][0]))
-    budget = server.encoder_budget_tokens or server.max_num_batched_tokens
+    budget = server.encoder_budget_tokens or max_tokens
     return Limits(
-        max_seqs=server.max_num_seqs,
-        max_tokens=server.max_num_batched_tokens,
+        max_seqs=max_seqs,
+        max_tokens=max_tokens,
         encoder_budget=budget,
         encoder_cache=server.encoder_cache_tokens or budget,
         kv_capacity=kv_capacity_bytes(bound, server, activation_bytes),
@@ -127,15 +149,15 @@ def limits_of(bound: Setting, kinds: Kinds, server: Server, fleet: Fleet) -> Lim
     )
 
 
-def pace_of(bound: Setting, server: Server) -> Pace:
+def pace_of(bound: Setting, limits: Limits) -> Pace:
     """What step times follow from."""
-    most = min(LARGEST_TABLE, server.max_num_batched_tokens + server.max_num_seqs) + 1
+    most = min(LARGEST_TABLE, limits.max_tokens + limits.max_seqs) + 1
     return Pace(
         model=bound.model_arrays,
         gpu=bound.gpu_arrays,
         precision=bound.precision,
         dense=np.full((len(bound.model_arrays.lm_kinds), most), layout.NONE, np.int64),
-        head=np.full(server.max_num_seqs + 1, layout.NONE, np.int64),
+        head=np.full(limits.max_seqs + 1, layout.NONE, np.int64),
         embed=np.full(most, layout.NONE, np.int64),
         rows=workspace(bound.model_arrays, bound.dense).operators,
         memo=np.zeros(MANY, MEMO),
@@ -143,7 +165,7 @@ def pace_of(bound: Setting, server: Server) -> Pace:
     )
 
 
-def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, events: int) -> State:
+def _state(requests: Requests, kinds: Kinds, fleet: Fleet, limits: Limits, events: int) -> State:
     """A fleet at rest and requests that are still to come."""
     if len(requests) and not 0 <= requests.arrival_s[0] <= requests.arrival_s[-1] <= LONGEST_S:
         raise InputError("arrival_s", float(requests.arrival_s[-1]), f"give arrivals from 0 to {LONGEST_S} s")
@@ -157,6 +179,10 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, event
     for name in ("replica", "owed", "next", "freed_next"):
         asked[name] = layout.NONE
     numbers = [getattr(fleet, role) for role in ROLES]
+    if sum(numbers) * (limits.max_seqs + 2 * images) > LARGEST_FLEET:
+        raise InputError(
+            "replicas", sum(numbers), f"give fewer: {limits.max_seqs} requests and {images} shared images each"
+        )
     replicas = np.zeros(sum(numbers), layout.REPLICA)
     replicas["role"] = np.repeat(np.arange(len(ROLES)), numbers)
     for name in ("head", "tail", "planned", "freed_head", "freed_tail"):
@@ -170,8 +196,9 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, server: Server, event
         groups=kinds.groups,
         caches=kinds.caches,
         encoder=kinds.encoder,
+        sharing=kinds.sharing,
         replicas=replicas,
-        runs=np.zeros((len(replicas), server.max_num_seqs), np.int64),
+        runs=np.zeros((len(replicas), limits.max_seqs), np.int64),
         holder=np.full((len(replicas), images), layout.NONE, np.int64),
         uses=np.zeros((len(replicas), images), np.int64),
         fleet=whole,
@@ -234,7 +261,7 @@ def _served(requests: Requests, kinds: Kinds, state: State, limits: Limits, tp_s
         log=state.log[: min(whole["events"], len(state.log))],
         busy_s=state.replicas["busy_ticks"] * TICK_S,
         steps=int(whole["steps"]),
-        end_s=float(whole["end"] * TICK_S),
+        end_s=float(asked["finished"][asked["status"] == DONE].max(initial=0) * TICK_S),
         kv_capacity_bytes=limits.kv_capacity * decoding,
         gpus=fleet.engines * tp_size,
     )

@@ -31,6 +31,7 @@ class Request:
     image: object
     generated: int = 0
     goal: int = 0
+    shared: int = 0
     computed: int = 0
     chunk: int | None = None
     blocks_bytes: int = 0
@@ -64,6 +65,14 @@ class Request:
             total += entries * int(group["entry_bytes"])
         return total
 
+    def prompt_bytes(self, groups: Any, generated: int) -> int:
+        """All of the prompt and so many generated tokens, nothing dropped but what a window forgets."""
+        total = 0
+        for group, cache in zip(groups, self.caches, strict=True):
+            tokens = min(int(cache["tokens"]) + generated * int(cache["own"]), int(cache["window"]))
+            total += int(cache["kv_heads"]) * -(-tokens // BLOCK) * BLOCK * int(group["entry_bytes"])
+        return total
+
 
 @dataclass
 class Replica:
@@ -71,6 +80,7 @@ class Replica:
 
     index: int
     role: int
+    sends_until: int = 0
     waiting: list[Request] = field(default_factory=list)
     running: list[Request] = field(default_factory=list)
     guests: list[Request] = field(default_factory=list)
@@ -87,11 +97,20 @@ class Replica:
         return sum(each.blocks_bytes for each in self.running + self.guests)
 
 
+def at_number(powers: list[int], number: int) -> int:
+    """A time at ``number``, between those at 1, 2, 4 ..., and in proportion beyond."""
+    low = min(number.bit_length() - 1, len(powers) - 1)
+    if low == len(powers) - 1:
+        return powers[low] * number // 2**low
+    return powers[low] + (powers[low + 1] - powers[low]) * (number - 2**low) // 2**low
+
+
 class PlainFleet:
     """The simulation; `run` gives the event log as tuples."""
 
     def __init__(self, state: State, pace: Pace, limits: Limits) -> None:
-        self.pace, self.limits, self.groups, self.encoder = pace, limits, state.groups, state.encoder
+        self.pace, self.limits, self.groups = pace, limits, state.groups
+        self.encoder, self.sharing = state.encoder, state.sharing
         self.replicas = [Replica(at, int(each["role"])) for at, each in enumerate(state.replicas)]
         self.requests = []
         for at, each in enumerate(state.requests):
@@ -141,8 +160,12 @@ class PlainFleet:
 
     def send(self, request: Request) -> None:
         request.sent = self.now
-        largest = request.bytes_at(self.groups, int(request.kind["output"]) - 1)
-        if request.kind["context"] > self.limits.context or largest > self.limits.kv_capacity:
+        last = int(request.kind["output"]) - 1
+        largest = request.bytes_at(self.groups, last)
+        if request.kind["splits"]:
+            largest = max(largest, request.prompt_bytes(self.groups, last))
+        large = largest > self.limits.kv_capacity or not request.kind["fits"]
+        if request.kind["context"] > self.limits.context or large:
             why = 1 if request.kind["context"] > self.limits.context else 2
             self.note(self.now, "reject", request.index, -1, why)
             return
@@ -214,11 +237,8 @@ class PlainFleet:
             held = sum(each for _, each in replica.in_use.values())
             if fresh and own_cache and held > 0 and held + tokens > self.limits.encoder_cache:
                 break
-            chunk, need = 0, 0
+            chunk = shared = need = 0
             if replica.role != ENCODES:
-                need = request.bytes_at(self.groups, request.generated)
-                if replica.used_bytes() + need > self.limits.kv_capacity:
-                    break
                 if not prefilled:
                     shared = int(self.limits.prefix_share * request.goal) // BLOCK * BLOCK
                     shared = min(shared, request.goal - 1)
@@ -227,7 +247,13 @@ class PlainFleet:
                         chunk = room
                     elif chunk > room and prompts > 0:
                         break
-                    request.computed = shared
+                need = request.bytes_at(self.groups, request.generated)
+                if shared + chunk < request.goal:
+                    need = max(need, request.prompt_bytes(self.groups, request.generated))
+                if replica.used_bytes() + need > self.limits.kv_capacity:
+                    break
+                if not prefilled:
+                    request.shared = request.computed = shared
             replica.running.append(replica.waiting.pop(0))
             request.chunk, request.blocks_bytes = chunk, need
             if own_cache:
@@ -235,10 +261,10 @@ class PlainFleet:
             if fresh:
                 encoder_left = max(0, encoder_left - tokens)
                 encoded.append(int(request.kind["images"]))
-                like = min(encoded.count(encoded[-1]), self.encoder.shape[1])
-                row = [0, *self.encoder[encoded[-1]].tolist()]
-                replica.other += row[like] - row[like - 1]
-                self.note(self.now, "encode", request.index, replica.index, tokens, row[like] - row[like - 1])
+                row, like = self.encoder[encoded[-1]].tolist(), encoded.count(encoded[-1])
+                ticks = at_number(row, like) - (at_number(row, like - 1) if like > 1 else 0)
+                replica.other += ticks
+                self.note(self.now, "encode", request.index, replica.index, tokens, ticks)
             self.note(self.now, "schedule", request.index, replica.index, chunk)
             room -= max(1, chunk)
             prompts += chunk > 0
@@ -250,14 +276,24 @@ class PlainFleet:
             steps = min(int(each.kind["output"]) - each.generated for each in replica.running)
             while steps > 1 and self.bytes_after(replica, steps) > self.limits.kv_capacity:
                 steps -= 1
+        choosing = []
         for each in replica.running:
             through = each.chunk and each.computed + each.chunk == each.goal
             elsewhere = each.kind["early"] and replica.role != DECODES and self.pool(ENCODES)
-            if replica.role == ENCODES:
-                replica.other += int(each.kind["selection_ticks"]) if elsewhere else 0
-            elif through and not elsewhere:
-                replica.other += int(each.kind["selection_ticks"])
+            if (elsewhere and replica.role == ENCODES) or (through and not elsewhere and replica.role != ENCODES):
+                choosing.append(each.kind)
+        replica.other += sum(self.share(kind, "selection_ticks", 0, len(choosing)) for kind in choosing)
         self.stretch(replica, self.now, steps)
+
+    def share(self, kind: Any, name: str, row: int, number: int, ticks: int | None = None) -> int:
+        """What one of so many requests adds of the method's own work."""
+        powers = self.sharing[kind["schedule"], row].tolist()
+        low = min(number.bit_length() - 1, len(powers) - 1)
+        share = powers[low]
+        if low < len(powers) - 1:
+            share += (powers[low + 1] - share) * (number - 2**low) // 2**low
+        ticks = int(kind[name]) if ticks is None else ticks
+        return ticks // 2**20 * share + ticks % 2**20 * share // 2**20
 
     def stretch(self, replica: Replica, start: int, steps: int) -> None:
         if replica.role == ENCODES:
@@ -301,6 +337,7 @@ class PlainFleet:
             elif request.chunk:
                 request.computed += request.chunk
                 if request.computed == request.goal:
+                    request.blocks_bytes = request.bytes_at(self.groups, request.generated)
                     if images:
                         self.leave_image(replica, request)
                     request.generated += 1
@@ -317,9 +354,11 @@ class PlainFleet:
 
     def move(self, replica: Replica, request: Request, moved_bytes: int) -> None:
         replica.running.remove(request)
-        ticks = self.limits.transfer_ticks + int(moved_bytes * self.limits.transfer_ticks_per_byte)
-        self.note(self.now, "transfer", request.index, replica.index, moved_bytes, ticks)
-        self.moving.append((self.now + ticks, request, replica))
+        moving = int(moved_bytes * self.limits.transfer_ticks_per_byte)
+        replica.sends_until = max(self.now, replica.sends_until) + moving
+        arrival = replica.sends_until + self.limits.transfer_ticks
+        self.note(self.now, "transfer", request.index, replica.index, moved_bytes, arrival - self.now)
+        self.moving.append((arrival, request, replica))
 
     def has_encoder_cache(self, replica: Replica) -> bool:
         return replica.role in (WHOLE, ENCODES) or (replica.role == PREFILLS and not self.pool(ENCODES))
@@ -354,12 +393,12 @@ class PlainFleet:
         """The next steps, row by row as an operator table has them."""
         model, precision, rows = self.pace.model, self.pace.precision, np.zeros(16, OPERATOR)
         batch = [each for each in replica.running if each.chunk is not None]
-        selecting = 0
-        for each in batch:
-            if each.chunk == 0:
-                whole, all_steps = int(each.kind["decode_selection_ticks"]), max(1, int(each.kind["output"]) - 1)
-                before = each.generated - 1
-                selecting += whole * (before + steps) // all_steps - whole * before // all_steps
+        selecting, decoders = 0, [each for each in batch if each.chunk == 0]
+        for each in decoders:
+            whole, all_steps = int(each.kind["decode_selection_ticks"]), max(1, int(each.kind["output"]) - 1)
+            before = each.generated - 1
+            part = whole * (before + steps) // all_steps - whole * before // all_steps
+            selecting += self.share(each.kind, "decode_selection_ticks", 1, len(decoders), part)
         ticks = self.pace.host_ticks
         for at, group in enumerate(self.groups):
             kind, cross = model.lm_kinds[group["kind"]], bool(model.lm_kinds[group["kind"]]["cross"])
@@ -373,26 +412,31 @@ class PlainFleet:
                 first = entered * each.computed // each.goal
                 last = entered * (each.computed + each.chunk) // each.goal
                 if last > first and not (cross and cache["visual"] == 0):
-                    prompts.append((cache, first, last))
-            queries = sum(last - first for _, first, last in prompts)
+                    prompts.append((cache, first, last, each.computed == each.shared))
+            queries = sum(last - first for _, first, last, _ in prompts)
             if not decoding and not prompts:
                 continue
             kv_rows = queries + len(decoding)
             if cross:
-                kv_rows = sum(int(cache["visual"]) for cache, first, _ in prompts if first == 0)
+                kv_rows = sum(int(cache["visual"]) for cache, *_, new in prompts if new)
             tokens = queries + len(decoding)
             used = put_dense(rows, 0, kind, PREFILL, 0, 1, 1, tokens, kv_rows, tokens, precision)
             layer = self.seconds(rows[:used])
             if prompts:
                 keys, pairs, rectangle, unfused = 0, 0, 0, 0
-                for cache, first, last in prompts:
+                for cache, first, last, _ in prompts:
                     visual = int(cache["visual"])
                     unfused = max(unfused, int(cache["unfused"]))
                     if cross:
                         keys, pairs = keys + visual, pairs + (last - first) * visual
                         rectangle += (last - first) * visual
                         continue
-                    keys, rectangle = keys + last, rectangle + (last - first) * last
+                    earliest = 0
+                    if kind["window_tokens"]:
+                        earliest = max(0, first - int(kind["window_tokens"]) + 1)
+                    elif kind["chunk_tokens"]:
+                        earliest = first - first % int(kind["chunk_tokens"])
+                    keys, rectangle = keys + last - earliest, rectangle + (last - first) * last
                     pairs += self.pairs(kind, cache, last) - (self.pairs(kind, cache, first) if first else 0)
                 mean_queries, mean_keys = -(-queries // len(prompts)), -(-keys // len(prompts))
                 shape = (len(prompts), mean_queries, mean_keys, pairs, rectangle, unfused)

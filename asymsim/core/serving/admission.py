@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asymsim.core.cache import KV_BLOCK_TOKENS
 from asymsim.core.jit import inlined
-from asymsim.core.serving.blocks import cache_bytes, hold
+from asymsim.core.serving.blocks import cache_bytes, hold, prompt_bytes
 from asymsim.core.serving.encoder_cache import has_room, is_cached, take_up
 from asymsim.core.serving.events import note
 from asymsim.core.serving.layout import (
@@ -19,6 +19,7 @@ from asymsim.core.serving.layout import (
     Limits,
     State,
 )
+from asymsim.core.serving.sharing import of_number
 
 
 @inlined
@@ -51,21 +52,24 @@ def admit(state: State, limits: Limits, replica: int, now: int, room: int, promp
             return 0
         if cached and not has_room(state, limits, replica, kind["encoder_tokens"]):
             return 0
-    chunk, kv_bytes = 0, 0
+    chunk, shared, kv_bytes = 0, 0, 0
     if role != ENCODES:
-        kv_bytes = cache_bytes(state, request["kind"], request["generated"], KV_BLOCK_TOKENS)
-        if place["kv_bytes"] + kv_bytes > limits.kv_capacity:
-            return 0
         if not prefilled:
             shared = int(limits.prefix_share * request["goal"]) // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
             shared = min(shared, request["goal"] - 1)
             chunk = request["goal"] - shared
-            if chunk > room:
-                if kind["splits"] == 1:
-                    chunk = room
-                elif prompts > 0:
-                    return 0
-            request["computed"] = shared
+            if chunk > room and kind["splits"] == 1:
+                chunk = room
+            elif chunk > room and prompts > 0:
+                return 0
+        kv_bytes = cache_bytes(state, request["kind"], request["generated"], KV_BLOCK_TOKENS)
+        if shared + chunk < request["goal"]:
+            # What a method drops of the cache goes with the prompt's last chunk.
+            kv_bytes = max(kv_bytes, prompt_bytes(state, request["kind"], request["generated"]))
+        if place["kv_bytes"] + kv_bytes > limits.kv_capacity:
+            return 0
+        if not prefilled:
+            request["shared"], request["computed"] = shared, shared
     take_first(state, replica, index)
     request["chunk"] = chunk
     hold(state, replica, index, kv_bytes)
@@ -92,9 +96,9 @@ def encoding_ticks(state: State, replica: int, index: int, now: int) -> int:
         other = state.requests[state.runs[replica, at]]
         if other["encoded"] == now and state.kinds[other["kind"]]["images"] == images:
             before += 1
-    # The request itself runs already. Beyond the table, what the last of it added.
-    before = min(before, state.encoder.shape[1]) - 1
-    return state.encoder[images, before] - (state.encoder[images, before - 1] if before > 0 else 0)
+    powers = state.encoder[images]
+    # The request itself runs already.
+    return of_number(powers, before) - (of_number(powers, before - 1) if before > 1 else 0)
 
 
 @inlined

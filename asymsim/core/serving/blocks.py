@@ -18,6 +18,18 @@ def cache_bytes(state: State, kind: int, generated: int, block: int) -> int:
     return total
 
 
+@kernel
+def prompt_bytes(state: State, kind: int, generated: int) -> int:
+    """Blocks of a whole prompt and ``generated`` tokens, before a method drops any of them."""
+    total = 0
+    for index in range(len(state.groups)):
+        cache = state.caches[kind, index]
+        tokens = min(cache["tokens"] + generated * cache["own"], cache["window"])
+        blocks = -(-tokens // KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS
+        total += cache["kv_heads"] * blocks * state.groups[index]["entry_bytes"]
+    return total
+
+
 @inlined
 def hold(state: State, replica: int, index: int, kv_bytes: int) -> None:
     """Let a request hold ``kv_bytes`` of its replica's cache."""

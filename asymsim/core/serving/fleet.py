@@ -5,12 +5,13 @@ from __future__ import annotations
 from asymsim.core.borrow import borrow, borrow_gpu, borrow_model
 from asymsim.core.cache import KV_BLOCK_TOKENS
 from asymsim.core.jit import inlined, kernel
-from asymsim.core.serving.blocks import cache_bytes, hold
+from asymsim.core.serving.blocks import cache_bytes, hold, prompt_bytes
 from asymsim.core.serving.events import drop_first, note, plan_end, sample
 from asymsim.core.serving.layout import (
     ARRIVE,
     DECODES,
     ENCODES,
+    LAST_TICK,
     NEVER,
     NONE,
     PREFILLS,
@@ -82,6 +83,8 @@ def send(state: State, limits: Limits, index: int, now: int) -> None:
     kind = state.kinds[request["kind"]]
     request["sent"] = now
     whole = cache_bytes(state, request["kind"], kind["output"] - 1, KV_BLOCK_TOKENS)
+    if kind["splits"] == 1:
+        whole = max(whole, prompt_bytes(state, request["kind"], kind["output"] - 1))
     if kind["context"] > limits.context or whole > limits.kv_capacity or kind["fits"] == 0:
         request["status"] = TOO_LONG if kind["context"] > limits.context else TOO_LARGE
         note(state, now, REJECT, index, NONE, request["status"], 0)
@@ -115,6 +118,7 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
         borrow(owned_state.groups),
         borrow(owned_state.caches),
         borrow(owned_state.encoder),
+        borrow(owned_state.sharing),
         borrow(owned_state.replicas),
         borrow(owned_state.runs),
         borrow(owned_state.holder),
@@ -141,6 +145,8 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
         arrival = NEVER
         if fleet["arrived"] < len(requests) and (limits.concurrency == 0 or fleet["in_flight"] < limits.concurrency):
             arrival = max(requests[fleet["arrived"]]["arrival"], fleet["end"])
+        if min(arrival, state.heap[0]["ticks"] if fleet["heap"] > 0 else NEVER) > LAST_TICK:
+            return False
         if fleet["heap"] > 0 and state.heap[0]["ticks"] < arrival:
             planned = state.heap[0]
             now, index, replica = planned["ticks"], planned["request"], planned["replica"]

@@ -10,6 +10,10 @@ from asymsim.core.layout import Array, GpuArrays, ModelArrays, Precision, codes
 
 NEVER = 2**62
 NONE = -1
+# Ticks of 2**-42 s: 12 days. A simulation that would go on beyond it ends before.
+LAST_TICK = 2**62 - 2**58
+# The unit of shares of a time.
+WHOLE_SHARE = 2**20
 
 # How a request ended, by the same order in ``serving.served.STATUS``.
 DONE, TOO_LONG, TOO_LARGE, UNFINISHED = codes(4)
@@ -32,7 +36,7 @@ SAMPLE = np.dtype([(name, np.float64) for name in ("waiting", "running", "kv_byt
 
 # A kind of request: what all requests of one shape and schedule have in common.
 # prompt: tokens that enter the language model. context: positions that prompt and output take, pruned ones included.
-# encoder_tokens, images: visual tokens that the encoder makes, and which row of ``encoder`` times them.
+# encoder_tokens, images, schedule: visual tokens that the encoder makes; rows of ``encoder`` and of ``sharing``.
 # selection_ticks: of the method's own work before decoding. early: 1 where an encoder pool does it.
 # decode_selection_ticks: of its work in all decode steps. embedding_bytes: what leaves an encoder pool.
 # splits: 1 where the prompt may be spread over steps. fits: 0 where its activations are too large.
@@ -42,6 +46,7 @@ KIND = _integers(
     "context",
     "encoder_tokens",
     "images",
+    "schedule",
     "selection_ticks",
     "early",
     "decode_selection_ticks",
@@ -71,11 +76,11 @@ CACHE = _integers(
     "images",
     "unfused",
 )
-# State of a request. sent, scheduled, first, finished: ticks. generated: tokens it has. goal, computed: tokens of its
-# prompt (after a preemption with what was generated), and how many of them are in the cache. chunk: of the prompt in
-# this step; 0 decodes, NONE waits. kv_bytes: blocks it holds. owed: when its last token came, where the next follows
-# from another step than the next one; else NONE. encoded: when the encoding of its images began. next: behind it in a
-# queue. freed_next, in_freed, resident: in the encoder cache's queue of what nobody uses.
+# State of a request. sent, scheduled, first, finished: ticks. generated: tokens it has. goal, shared, computed: tokens
+# of its prompt (after a preemption with what was generated), those that the prefix cache had, and those in its own
+# cache. chunk: of the prompt in this step; 0 decodes, NONE waits. kv_bytes: blocks it holds. owed: when its last token
+# came, where the next follows from another step than the next one; else NONE. encoded: when the encoding of its images
+# began. next: behind it in a queue. freed_next, in_freed, resident: in the encoder cache's queue of what nobody uses.
 REQUEST = _integers(
     "arrival",
     "kind",
@@ -89,6 +94,7 @@ REQUEST = _integers(
     "preemptions",
     "generated",
     "goal",
+    "shared",
     "computed",
     "chunk",
     "kv_bytes",
@@ -101,7 +107,8 @@ REQUEST = _integers(
 )
 # State of a replica. head, tail: of its queue. start, ticks, steps: of the stretch of like steps that it is in. other:
 # ticks of it that are none of the steps' (encoding, selection). encoder_left: of the step's budget. planned: where its
-# end stands in the heap. referenced, unreferenced, freed_head, freed_tail: of its encoder cache.
+# end stands in the heap. sends_until: when its link to the next pool is free. referenced, unreferenced, freed_head,
+# freed_tail: of its encoder cache.
 REPLICA = _integers(
     "role",
     "waiting",
@@ -117,6 +124,7 @@ REPLICA = _integers(
     "planned",
     "at_work",
     "busy_ticks",
+    "sends_until",
     "referenced",
     "unreferenced",
     "freed_head",
@@ -189,7 +197,9 @@ class Pace(NamedTuple):
 class State(NamedTuple):
     """All that changes in a simulation, and the kinds of requests.
 
-    ``encoder`` (images, requests): ticks of encoding the like images of so many requests at once.
+    ``encoder`` (images, powers): ticks of encoding the like images of 1, 2, 4 ... requests at once. ``sharing``
+    (schedules, 2, powers): what the method's own work on each of 1, 2, 4 ... prompts, and in decoding, takes of what it
+    takes alone, in units of ``WHOLE_SHARE``.
     ``runs`` (replicas, max_seqs): requests that run, in the order in which they were scheduled. ``holder``, ``uses``
     (replicas, images): the request that left a shared image in the encoder cache, and those that use it.
     """
@@ -199,6 +209,7 @@ class State(NamedTuple):
     groups: Array
     caches: Array
     encoder: Array
+    sharing: Array
     replicas: Array
     runs: Array
     holder: Array

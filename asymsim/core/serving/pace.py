@@ -11,6 +11,7 @@ from asymsim.core.machine import TICKS_PER_S
 from asymsim.core.operators import put_decode_step_attention
 from asymsim.core.rows import put_attention, put_dense, put_elementwise, put_linear
 from asymsim.core.serving.layout import NONE, Pace, State
+from asymsim.core.serving.sharing import part_of, share_at, shared
 
 
 @kernel
@@ -91,10 +92,8 @@ def cache_from(record: Record) -> Cache:
 @kernel
 def decode_selection_ticks(kind: Record, cached: int, steps: int) -> int:
     """The method's own work in ``steps`` decode steps after ``cached``: its whole, shared out evenly to the tick."""
-    all_steps = max(1, kind["output"] - 1)
-    return kind["decode_selection_ticks"] * (cached + steps) // all_steps - (
-        kind["decode_selection_ticks"] * cached // all_steps
-    )
+    whole, all_steps = kind["decode_selection_ticks"], max(1, kind["output"] - 1)
+    return part_of(whole, cached + steps, all_steps) - part_of(whole, cached, all_steps)
 
 
 @kernel
@@ -106,17 +105,21 @@ def stretch_ticks(state: State, pace: Pace, replica: int, steps: int) -> int:
     """
     model, precision, requests = pace.model, pace.precision, state.requests
     running = state.replicas[replica]["running"]
-    entering, sequences, ticks, selecting = 0, 0, pace.host_ticks, 0
+    entering, sequences, all_decoding, ticks, selecting = 0, 0, 0, pace.host_ticks, 0
+    for at in range(running):
+        chunk = requests[state.runs[replica, at]]["chunk"]
+        if chunk >= 0:
+            entering += max(1, chunk)
+            sequences += 1
+            all_decoding += 1 if chunk == 0 else 0
     for at in range(running):
         request = requests[state.runs[replica, at]]
-        chunk = request["chunk"]
-        if chunk >= 0:
-            entering += chunk if chunk > 0 else 1
-            sequences += 1
-            if chunk == 0:
-                selecting += decode_selection_ticks(state.kinds[request["kind"]], request["generated"] - 1, steps)
+        kind = state.kinds[request["kind"]]
+        if request["chunk"] == 0 and kind["decode_selection_ticks"] > 0:
+            share = share_at(state.sharing[kind["schedule"], 1], all_decoding)
+            selecting += shared(decode_selection_ticks(kind, request["generated"] - 1, steps), share)
     for index in range(len(state.groups)):
-        kind, layers = pace.model.lm_kinds[state.groups[index]["kind"]], state.groups[index]["layers"]
+        layer, layers = pace.model.lm_kinds[state.groups[index]["kind"]], state.groups[index]["layers"]
         tokens, kv_rows, decoding, attended = 0, 0, 0, 0
         prompts, queries, keys, pairs, rectangle, unfused = 0, 0, 0, 0, 0, 0
         for at in range(running):
@@ -135,19 +138,24 @@ def stretch_ticks(state: State, pace: Pace, replica: int, steps: int) -> int:
                 entered = record["queries"] + again
                 # Each segment takes its share of the chunk, so that shares of all chunks make the whole.
                 first, last = entered * computed // goal, entered * (computed + chunk) // goal
-                if kind["cross"]:
+                if layer["cross"]:
                     if record["visual"] == 0 or first == last:
                         continue
-                    kv_rows += record["visual"] if first == 0 else 0
+                    kv_rows += record["visual"] if computed == request["shared"] else 0
                     keys += record["visual"]
                     pairs += (last - first) * record["visual"]
                     rectangle += (last - first) * record["visual"]
                 else:
                     if first == last:
                         continue
-                    window, span = kind["window_tokens"], kind["chunk_tokens"]
+                    window, span = layer["window_tokens"], layer["chunk_tokens"]
                     visual, images = record["visual"], record["images"]
+                    # A window or chunk of attention reaches no further back than that from the first query.
                     keys += last
+                    if window > 0:
+                        keys -= max(0, first - window + 1)
+                    elif span > 0:
+                        keys -= first // span * span
                     pairs += prefill_pairs(model.mask, last, min(visual, last), images, window, span)
                     if first > 0:
                         pairs -= prefill_pairs(model.mask, first, min(visual, first), images, window, span)
@@ -163,11 +171,11 @@ def stretch_ticks(state: State, pace: Pace, replica: int, steps: int) -> int:
         if prompts > 0:
             queries, keys = -(-queries // prompts), -(-keys // prompts)
             rows = put_attention(
-                pace.rows, 0, kind, PREFILL, 0, 1, prompts, queries, keys, pairs, rectangle, unfused, precision
+                pace.rows, 0, layer, PREFILL, 0, 1, prompts, queries, keys, pairs, rectangle, unfused, precision
             )
         ticks += layers * ticks_of(pace, 0, rows)
         # What the framework would count is of no matter to a fused kernel's time.
-        last = put_decode_step_attention(pace.rows, rows, kind, 0, 1, decoding, steps, attended, attended, precision)
+        last = put_decode_step_attention(pace.rows, rows, layer, 0, 1, decoding, steps, attended, attended, precision)
         ticks += layers * (ticks_of(pace, rows, last) // steps)
     ticks += embed_ticks(pace, entering) + head_ticks(pace, sequences)
     return steps * ticks + selecting

@@ -8,8 +8,8 @@ cache back and computes it anew later. Steps that would all be alike are taken a
 
 from __future__ import annotations
 
+from asymsim.core.cache import KV_BLOCK_TOKENS
 from asymsim.core.jit import inlined, kernel
-from asymsim.core.layout import Record
 from asymsim.core.serving.admission import admit, uses_encoder_cache
 from asymsim.core.serving.blocks import cache_bytes, hold, hold_for
 from asymsim.core.serving.encoder_cache import let_go
@@ -31,6 +31,7 @@ from asymsim.core.serving.layout import (
     State,
 )
 from asymsim.core.serving.pace import stretch_ticks
+from asymsim.core.serving.sharing import share_at, shared
 
 
 @inlined
@@ -95,24 +96,30 @@ def begin(state: State, limits: Limits, replica: int, now: int) -> int:
     steps = 1
     if prompts == 0 and place["role"] != ENCODES and not (preempted and place["head"] != NONE):
         steps = steps_alike(state, limits, replica)
-    for at in range(place["running"]):
-        request = state.requests[state.runs[replica, at]]
-        kind = state.kinds[request["kind"]]
-        if place["role"] == ENCODES or (
-            request["chunk"] > 0 and request["computed"] + request["chunk"] == request["goal"]
-        ):
-            place["other"] += selection_ticks(state, kind, place["role"])
+    place["other"] += selection_ticks(state, replica)
     fleet["busy"] += 1 - place["at_work"]
     place["at_work"] = 1
     return steps
 
 
 @inlined
-def selection_ticks(state: State, kind: Record, role: int) -> int:
-    """The method's own work on a prompt, as far as a replica of this role does it."""
-    if kind["early"] == 1 and role != DECODES and state.fleet[0]["number"][ENCODES] > 0:
-        return kind["selection_ticks"] if role == ENCODES else 0
-    return kind["selection_ticks"] if role != ENCODES else 0
+def selection_ticks(state: State, replica: int) -> int:
+    """The method's own work on the prompts that a step completes, as far as a replica of this role does it."""
+    place, role, prompts, ticks = state.replicas[replica], state.replicas[replica]["role"], 0, 0
+    # With a pool of encoders, what ends with the encoder is done there, unless a decoder makes a lost cache anew.
+    pooled = role != DECODES and state.fleet[0]["number"][ENCODES] > 0
+    for turn in range(2):
+        for at in range(place["running"]):
+            request = state.requests[state.runs[replica, at]]
+            kind = state.kinds[request["kind"]]
+            early = kind["early"] == 1 and pooled
+            ends = request["chunk"] > 0 and request["computed"] + request["chunk"] == request["goal"]
+            if early == (role == ENCODES) and (ends or role == ENCODES):
+                if turn == 0:
+                    prompts += 1
+                else:
+                    ticks += shared(kind["selection_ticks"], share_at(state.sharing[kind["schedule"], 0], prompts))
+    return ticks
 
 
 @inlined
@@ -190,6 +197,7 @@ def end(state: State, limits: Limits, replica: int) -> None:
         elif chunk > 0:
             request["computed"] += chunk
             if request["computed"] == request["goal"]:
+                hold(state, replica, index, cache_bytes(state, request["kind"], request["generated"], KV_BLOCK_TOKENS))
                 let_go_of_images(state, limits, replica, index)
                 request["generated"] += 1
                 if request["first"] == NEVER:
@@ -226,7 +234,9 @@ def let_go_of_images(state: State, limits: Limits, replica: int, index: int) -> 
 
 @inlined
 def hand_over(state: State, limits: Limits, replica: int, index: int, now: int, moved_bytes: int) -> None:
-    """Send a request on its way to the next pool."""
-    ticks = limits.transfer_ticks + int(moved_bytes * limits.transfer_ticks_per_byte)
-    note(state, now, TRANSFER, index, replica, moved_bytes, ticks)
-    plan_arrival(state, now + ticks, index, replica)
+    """Send a request on its way to the next pool, behind what its replica sends already."""
+    place = state.replicas[replica]
+    place["sends_until"] = max(now, place["sends_until"]) + int(moved_bytes * limits.transfer_ticks_per_byte)
+    arrival = place["sends_until"] + limits.transfer_ticks
+    note(state, now, TRANSFER, index, replica, moved_bytes, arrival - now)
+    plan_arrival(state, arrival, index, replica)
