@@ -58,7 +58,7 @@ REQUESTS, REQUESTS_A_REPLICA = 2000, 600
 SEEDS = (0, 1, 2)
 # Of what one GPU sustains unpruned; that at which latencies are compared is among them.
 EASY = 0.75
-RATES = (0.25, 0.5, EASY, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.3)
+RATES = (0.25, 0.5, EASY, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.3, 2.6)
 PRECISION = 1.02
 
 
