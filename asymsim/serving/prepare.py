@@ -14,6 +14,7 @@ from asymsim.core.machine import TICKS_PER_S
 from asymsim.core.operators import kv_entry_bytes
 from asymsim.core.serving import layout
 from asymsim.core.serving.kinds import describe
+from asymsim.errors import InputError
 from asymsim.estimation import Setting, check_countable
 from asymsim.memory import WORKSPACE_BYTES, weights_bytes
 from asymsim.serving.requests import BY_SIZE, TYPICAL, Requests
@@ -21,13 +22,16 @@ from asymsim.serving.server import Server
 from asymsim.sweep.draws import uniform
 from asymsim.workload import Workload, workload
 
-# Numbers of requests that are timed together; images only as long as there are fewer kinds of them than that.
+# Numbers of requests that are timed together. Images only as long as there are fewer kinds of them than that: hardly
+# two alike would meet in a step.
 TOGETHER = 2 ** np.arange(9)
 FEW_IMAGES = 2000
 _VISUAL, _TEXT, _OUTPUT, _BATCH = (
     core.Load._fields.index(name) for name in ("visual_tokens", "text_tokens", "output_tokens", "batch_size")
 )
-# Of the memory beside the weights; our choice. A method that stores attention weights needs it for long prompts.
+_NOTHING = core.Load(0, 0, 0, 0, 0, 0, 0, 1, 1, 1)
+# Of the memory beside the weights; our choice. Beyond, one request with stored attention weights would leave next to no
+# cache to all others.
 LARGEST_ACTIVATION_SHARE = 0.5
 # Which of a mixture's schedules a request gets follows from its index and this.
 MIXTURE_SEED = 0x5EED
@@ -60,7 +64,7 @@ def kinds_of(bound: Setting, requests: Requests, server: Server) -> Kinds:
     groups, segments = _groups(bound.model_arrays, bound.precision, arrays)
     kinds = np.zeros((len(arrays), len(loads)), layout.KIND)
     caches = np.zeros((len(arrays), len(loads), len(groups)), layout.CACHE)
-    activation_bytes, most = 0, activation_limit(bound, server)
+    activation_bytes = 0
     for at, each in enumerate(arrays):
         work = workspace(bound.model_arrays, each, MANY)
         describe(bound.model_arrays, each, loads, work, groups, segments[at], kinds[at], caches[at])
@@ -70,18 +74,19 @@ def kinds_of(bound: Setting, requests: Requests, server: Server) -> Kinds:
         kinds[at]["decode_selection_ticks"] = _decode_selection(bound, each, loads, seconds)
         kinds[at]["early"] = len(each.operations) > 0 and bool((each.operations["stage"] <= ENCODER_END).all())
         kinds[at]["splits"] = server.chunked_prefill and not prunes_inside(each)
-        kinds[at]["fits"] = counts["activation_bytes"] <= most
-        fitting = counts["activation_bytes"][counts["activation_bytes"] <= most]
-        activation_bytes = max(activation_bytes, int(fitting.max(initial=0)))
+        alive_bytes = counts["activation_bytes"]
+        kinds[at]["fits"] = alive_bytes <= activation_limit(bound, server, alive_bytes[shapes.of])
+        activation_bytes = max(activation_bytes, int(alive_bytes[kinds[at]["fits"] == 1].max(initial=0)))
     kinds["context"] = shapes.context
     kinds["embedding_bytes"] *= bound.precision.activation_bits
     kinds["embedding_bytes"] //= 8
+    usual = loads[np.bincount(shapes.of).argmax()] if len(requests) else np.array(_NOTHING)
     return Kinds(
         kinds=kinds.reshape(-1),
         caches=caches.reshape(-1, len(groups)),
         groups=groups,
-        encoder=np.concatenate([_encoder(bound, each, shapes.image_loads) for each in arrays]),
-        sharing=np.stack([_sharing(bound, each, loads[np.bincount(shapes.of).argmax()]) for each in arrays]),
+        encoder=np.concatenate([_encoder(bound, each, shapes) for each in arrays]),
+        sharing=np.stack([_sharing(bound, each, usual) for each in arrays]),
         of=schedule * len(loads) + shapes.of,
         visual_tokens=shapes.visual_tokens[shapes.of],
         activation_bytes=activation_bytes,
@@ -94,9 +99,14 @@ def free_bytes(bound: Setting, server: Server) -> float:
     return usable - weights_bytes(bound.model, bound.precision)
 
 
-def activation_limit(bound: Setting, server: Server) -> float:
-    """The most that one request's activations may take: where they take more, no cache worth the name is left."""
-    return np.inf if server.kv_cache_bytes is not None else LARGEST_ACTIVATION_SHARE * free_bytes(bound, server)
+def activation_limit(bound: Setting, server: Server, activation_bytes: Array) -> float:
+    """The most that one request's activations may take, of which the requests have ``activation_bytes``.
+
+    The usual request is not refused: if it leaves no cache, the model does not fit, and that is told elsewhere.
+    """
+    if server.kv_cache_bytes is not None or not len(activation_bytes):
+        return np.inf
+    return max(LARGEST_ACTIVATION_SHARE * free_bytes(bound, server), float(np.median(activation_bytes)))
 
 
 def context_tokens(bound: Setting, server: Server) -> int:
@@ -126,11 +136,13 @@ def evaluated(bound: Setting, schedule: ScheduleArrays, loads: Array) -> tuple[d
 class _Shapes(NamedTuple):
     """The different loads among the requests, shape (loads, 10), and the load of each request.
 
-    ``image_loads`` are those of the different images, ``images`` (loads) the one that each load has, ``context``
-    (loads) the positions that it takes. What is too long for the model stands there as one token of text.
+    ``image_loads`` are those of the different images, of which ``together`` are timed at once; ``images`` (loads) the
+    one that each load has, ``context`` (loads) the positions that it takes. What is too long for the model stands there
+    as one token of text.
     """
 
     image_loads: Array
+    together: Array
     images: Array
     loads: Array
     context: Array
@@ -156,26 +168,35 @@ def _shapes(bound: Setting, requests: Requests, context_tokens: int) -> _Shapes:
     visual = loads[:, _VISUAL].copy()
     context = visual * bound.model_arrays.visual_in_sequence + text + output
     loads[:, _TEXT], loads[:, _OUTPUT] = text, output
-    loads[context > context_tokens] = core.Load(0, 0, 0, 0, 0, 0, 0, 1, 1, 1)
+    loads[context > context_tokens] = _NOTHING
     for image, each in enumerate(workloads):
         own = loads[images == image] if len(workloads) < FEW_IMAGES else loads
         text_tokens, output_tokens = int(own[:, _TEXT].max()), int(own[:, _OUTPUT].max())
-        check_countable(
-            bound, replace(each, text_tokens=text_tokens, output_tokens=output_tokens, batch_size=int(TOGETHER[-1]))
-        )
-    return _Shapes(image_loads, images, loads, context, visual, shape_of)
+        check_countable(bound, replace(each, text_tokens=text_tokens, output_tokens=output_tokens))
+    return _Shapes(image_loads, _countable(bound, workloads), images, loads, context, visual, shape_of)
 
 
-def _encoder(bound: Setting, schedule: ScheduleArrays, image_loads: Array) -> Array:
-    """Ticks of encoding each image of 1, 2, 4 ... requests at once, shape (images, powers).
+def _countable(bound: Setting, workloads: list[Workload]) -> Array:
+    """The numbers of requests whose images may be timed together without leaving 64 bits."""
+    if len(workloads) >= FEW_IMAGES:
+        return TOGETHER[:1]
+    powers = TOGETHER
+    for each in workloads:
+        while len(powers) > 1:
+            try:
+                check_countable(bound, replace(each, text_tokens=1, output_tokens=1, batch_size=int(powers[-1])))
+                break
+            except InputError:
+                powers = powers[:-1]
+    return powers
 
-    Where there are many kinds of images, hardly two alike meet in a step: then of one request alone.
-    """
-    powers = TOGETHER if len(image_loads) < FEW_IMAGES else TOGETHER[:1]
-    loads = np.repeat(image_loads, len(powers), axis=0)
+
+def _encoder(bound: Setting, schedule: ScheduleArrays, shapes: _Shapes) -> Array:
+    """Ticks of encoding each image of 1, 2, 4 ... requests at once, shape (images, powers)."""
+    loads = np.repeat(shapes.image_loads, len(shapes.together), axis=0)
     loads[:, _TEXT] = loads[:, _OUTPUT] = 1
-    loads[:, _BATCH] = np.tile(powers, len(image_loads))
-    return _ticks(evaluated(bound, schedule, loads)[1]["vision_s"]).reshape(-1, len(powers))
+    loads[:, _BATCH] = np.tile(shapes.together, len(shapes.image_loads))
+    return _ticks(evaluated(bound, schedule, loads)[1]["vision_s"]).reshape(-1, len(shapes.together))
 
 
 def _decode_selection(bound: Setting, schedule: ScheduleArrays, loads: Array, seconds: dict[str, Array]) -> Array:

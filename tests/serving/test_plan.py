@@ -198,7 +198,8 @@ def test_a_model_that_fits_on_no_fewer_gpus_takes_more() -> None:
     found = plan(question(scenarios=(fp16,), gpus=("t4",), load=slow, aim=Aim(slo=Slo(e2e_s=60.0))))
     (answer,) = found.answers
     assert answer.scenario.tp_size > 1
-    assert answer.tried[0].why == "no memory for a cache beside the weights"
+    # Beside the weights, one GPU has room for the cache of no request.
+    assert "200 too large" in answer.tried[0].why
 
 
 def test_too_short_a_run_is_said() -> None:
