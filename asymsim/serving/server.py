@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.base import STRICT
-from asymsim.catalogue.gpu import Gpu
 from asymsim.errors import InputError
 from asymsim.units import GIB
+
+if TYPE_CHECKING:
+    # Its numbers need numpy, and the command line's flags must not wait for that.
+    from asymsim.catalogue.gpu import Gpu
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
