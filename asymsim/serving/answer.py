@@ -13,10 +13,10 @@ from asymsim.core.layout import Load as Counts
 from asymsim.errors import InputError, UnsupportedError
 from asymsim.estimation import setting
 from asymsim.scenario import Scenario
-from asymsim.serving.prepare import loads_of
 from asymsim.serving.question import TP_SIZES, Question, unpruned
 from asymsim.serving.replicas import MOST_REPLICAS, Found, fewest_replicas
 from asymsim.serving.requests import Requests
+from asymsim.serving.shapes import loads_of
 from asymsim.serving.time_errors import class_ratios, drawn, factors, normals
 from asymsim.serving.trial import Outcome, Trial
 

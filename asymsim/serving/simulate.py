@@ -6,33 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-from asymsim.core.estimate import MANY, workspace
-from asymsim.core.latency import MEMO
-from asymsim.core.layout import Array, Load
-from asymsim.core.machine import TICK_S, TICKS_PER_S
+from asymsim.core.layout import Array
+from asymsim.core.machine import TICK_S
 from asymsim.core.serving import layout
 from asymsim.core.serving.fleet import serve
-from asymsim.core.serving.layout import Limits, Pace, State
+from asymsim.core.serving.layout import Limits, State
 from asymsim.errors import InputError
 from asymsim.estimation import Setting, setting
-from asymsim.memory import kv_share
 from asymsim.scenario import Scenario
-from asymsim.serving.prepare import Kinds, context_tokens, evaluated, free_bytes, kinds_of
+from asymsim.serving.prepare import Kinds, kinds_of
 from asymsim.serving.requests import Requests
-from asymsim.serving.served import DONE, EVENT, GAP_BINS, SAMPLE, UNFINISHED, Served
+from asymsim.serving.served import DONE, SAMPLE, UNFINISHED, Served
 from asymsim.serving.server import Fleet, Server
+from asymsim.serving.state import prepared
 
 # Events between two looks at progress.
 SLICE = 200_000
-# Windows of the time line, and their first length.
-SAMPLES, WINDOW_TICKS = 4096, 2**32
-# Arrivals beyond are refused: ticks would leave 64 bits.
-LONGEST_S = 10**6
-# Step times by tokens are kept up to this many, and worked out anew beyond.
-LARGEST_TABLE = 1 << 16
-# Requests and shared images of all replicas: a gibibyte.
-LARGEST_FLEET = 2**27
-ROLES = ("replicas", "encoder_replicas", "prefill_replicas", "decode_replicas")
 Progress = Callable[[int, int], None]
 
 
@@ -99,128 +88,6 @@ def serve_kinds(
         remedy = f"{unserved} would not be done within {days:.0f} days of simulated time: give fewer, or a larger fleet"
         raise InputError("requests", len(requests), remedy)
     return _served(requests, kinds, state, limits, bound.precision.tp_size, fleet)
-
-
-def prepared(
-    bound: Setting, kinds: Kinds, requests: Requests, server: Server, fleet: Fleet, events: int
-) -> tuple[State, Pace, Limits]:
-    """A fleet at rest and requests that are still to come, what step times follow from, and the limits."""
-    limits = limits_of(bound, kinds, server, fleet)
-    return _state(requests, kinds, fleet, limits, events), pace_of(bound, limits), limits
-
-
-def kv_capacity_bytes(bound: Setting, server: Server, activation_bytes: int) -> int:
-    """Cache of a replica: what weights, activations and workspace leave of all its GPUs' memory.
-
-    Raises
-    ------
-    InputError
-        If they leave nothing.
-    """
-    if server.kv_cache_bytes is not None:
-        return server.kv_cache_bytes
-    left = (free_bytes(bound, server) - activation_bytes) / kv_share(bound.model, bound.precision.tp_size)
-    if left < 1:
-        raise InputError(
-            "gpu", bound.gpu.name, f"{bound.model.name} leaves no memory for a cache: give more tp_size or a larger GPU"
-        )
-    return int(left)
-
-
-def limits_of(bound: Setting, kinds: Kinds, server: Server, fleet: Fleet) -> Limits:
-    """The limits of each replica, and of the router."""
-    max_tokens, max_seqs = server.batch_on(bound.gpu)
-    text = Load(0, 0, 0, 0, 0, 0, 0, max_tokens, 1, 1)
-    counts = evaluated(bound, bound.dense, np.array([text], np.int64))[0]
-    activation_bytes = max(kinds.activation_bytes, int(counts["activation_bytes"][0]))
-    budget = server.encoder_budget_tokens or max_tokens
-    return Limits(
-        max_seqs=max_seqs,
-        max_tokens=max_tokens,
-        encoder_budget=budget,
-        encoder_cache=server.encoder_cache_tokens or budget,
-        kv_capacity=kv_capacity_bytes(bound, server, activation_bytes),
-        context=context_tokens(bound, server),
-        prefix_share=server.prefix_share,
-        router=("round_robin", "least_loaded").index(fleet.router),
-        concurrency=fleet.concurrency,
-        transfer_ticks_per_byte=TICKS_PER_S / fleet.transfer_bytes_per_s,
-        transfer_ticks=round(fleet.transfer_latency_s * TICKS_PER_S),
-    )
-
-
-def pace_of(bound: Setting, limits: Limits) -> Pace:
-    """What step times follow from."""
-    most = min(LARGEST_TABLE, limits.max_tokens + limits.max_seqs) + 1
-    return Pace(
-        model=bound.model_arrays,
-        gpu=bound.gpu_arrays,
-        precision=bound.precision,
-        dense=np.full((len(bound.model_arrays.lm_kinds), most), layout.NONE, np.int64),
-        head=np.full(limits.max_seqs + 1, layout.NONE, np.int64),
-        embed=np.full(most, layout.NONE, np.int64),
-        rows=workspace(bound.model_arrays, bound.dense).operators,
-        memo=np.zeros(MANY, MEMO),
-        host_ticks=round(bound.gpu_arrays.host_s * TICKS_PER_S),
-    )
-
-
-def _state(requests: Requests, kinds: Kinds, fleet: Fleet, limits: Limits, events: int) -> State:
-    """A fleet at rest and requests that are still to come."""
-    if len(requests) and not 0 <= requests.arrival_s[0] <= requests.arrival_s[-1] <= LONGEST_S:
-        raise InputError("arrival_s", float(requests.arrival_s[-1]), f"give arrivals from 0 to {LONGEST_S} s")
-    asked = np.zeros(len(requests), layout.REQUEST)
-    asked["arrival"] = np.rint(requests.arrival_s * TICKS_PER_S)
-    asked["kind"] = kinds.of
-    asked["image"], images = _shared_images(requests, kinds)
-    asked["status"] = UNFINISHED
-    for name in ("sent", "scheduled", "first", "finished", "encoded"):
-        asked[name] = layout.NEVER
-    for name in ("replica", "owed", "next", "freed_next"):
-        asked[name] = layout.NONE
-    numbers = [getattr(fleet, role) for role in ROLES]
-    if sum(numbers) * (limits.max_seqs + 2 * images) > LARGEST_FLEET:
-        raise InputError(
-            "replicas", sum(numbers), f"give fewer: {limits.max_seqs} requests and {images} shared images each"
-        )
-    replicas = np.zeros(sum(numbers), layout.REPLICA)
-    replicas["role"] = np.repeat(np.arange(len(ROLES)), numbers)
-    for name in ("head", "tail", "planned", "freed_head", "freed_tail"):
-        replicas[name] = layout.NONE
-    whole = np.zeros(1, layout.FLEET)
-    whole["number"], whole["to_cut"], whole["window_ticks"] = numbers, layout.NONE, WINDOW_TICKS
-    whole["first"] = np.cumsum([0, *numbers[:-1]])
-    return State(
-        requests=asked,
-        kinds=kinds.kinds,
-        groups=kinds.groups,
-        caches=kinds.caches,
-        encoder=kinds.encoder,
-        sharing=kinds.sharing,
-        replicas=replicas,
-        runs=np.zeros((len(replicas), limits.max_seqs), np.int64),
-        holder=np.full((len(replicas), images), layout.NONE, np.int64),
-        uses=np.zeros((len(replicas), images), np.int64),
-        fleet=whole,
-        heap=np.zeros(len(replicas) + (0 if fleet.replicas else len(requests)) + 1, layout.PLANNED),
-        gaps=np.zeros(GAP_BINS, np.int64),
-        samples=np.zeros(SAMPLES, layout.SAMPLE),
-        log=np.zeros(events, EVENT),
-    )
-
-
-def _shared_images(requests: Requests, kinds: Kinds) -> tuple[Array, int]:
-    """A number for each image that several requests have, ``NONE`` for the others; how many there are."""
-    named = requests.image_of >= 0
-    if not named.any():
-        return np.full(len(requests), layout.NONE), 0
-    # The same image at another number of tokens is another one.
-    pair = np.stack([requests.image_of, kinds.visual_tokens])
-    _, of, often = np.unique(pair[:, named], axis=1, return_inverse=True, return_counts=True)
-    numbers = np.where(often > 1, np.cumsum(often > 1) - 1, layout.NONE)
-    image = np.full(len(requests), layout.NONE)
-    image[named] = numbers[of]
-    return image, int((often > 1).sum())
 
 
 def _samples(state: State) -> Array:

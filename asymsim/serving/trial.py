@@ -12,12 +12,13 @@ import numpy as np
 from asymsim.core.layout import Array
 from asymsim.errors import InputError
 from asymsim.estimation import Setting
+from asymsim.serving.limits import limits_of
 from asymsim.serving.prepare import Kinds, kinds_of
 from asymsim.serving.requests import Requests
 from asymsim.serving.saturation import backlog_of
 from asymsim.serving.served import DONE, STATUS, UNFINISHED, Served
 from asymsim.serving.server import Fleet, Server
-from asymsim.serving.simulate import limits_of, serve_kinds
+from asymsim.serving.simulate import serve_kinds
 from asymsim.serving.slo import Slo
 
 Router = Literal["round_robin", "least_loaded"]
@@ -133,7 +134,7 @@ class Trial:
     def fits(self) -> bool:
         """Whether weights and activations leave memory for a cache."""
         try:
-            limits_of(self.bound, self.kinds, self.server, Fleet())
+            limits_of(self.bound, self.server, Fleet(), self.kinds.activation_bytes)
         except InputError as error:
             if error.field != "gpu":
                 raise

@@ -10,7 +10,7 @@ import pytest
 from asymsim.core.efficiency import HOST_TIME, TIME_CLASSES
 from asymsim.estimation import load_of, setting
 from asymsim.scenario import Scenario
-from asymsim.serving.prepare import evaluated
+from asymsim.serving.evaluated import evaluated
 from asymsim.serving.time_errors import class_ratios, drawn, factors, normals
 
 

@@ -20,7 +20,7 @@ from asymsim.operators import kv_bytes_per_token
 from asymsim.serving.prepare import kinds_of
 from asymsim.serving.requests import Requests, requests
 from asymsim.serving.server import Fleet, Server
-from asymsim.serving.simulate import prepared
+from asymsim.serving.state import prepared
 from oracles.plain_fleet import PlainFleet, named
 
 EVENTS = 20_000

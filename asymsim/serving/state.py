@@ -1,0 +1,111 @@
+"""A fleet at rest and requests that are still to come, as arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from asymsim.core.estimate import MANY, workspace
+from asymsim.core.latency import MEMO
+from asymsim.core.layout import Array
+from asymsim.core.machine import TICKS_PER_S
+from asymsim.core.serving import layout
+from asymsim.core.serving.layout import Limits, Pace, State
+from asymsim.errors import InputError
+from asymsim.estimation import Setting
+from asymsim.serving.limits import limits_of
+from asymsim.serving.prepare import Kinds
+from asymsim.serving.requests import Requests
+from asymsim.serving.served import EVENT, GAP_BINS, UNFINISHED
+from asymsim.serving.server import Fleet, Server
+
+# Windows of the time line, and their first length.
+SAMPLES, WINDOW_TICKS = 4096, 2**32
+# Arrivals beyond are refused: ticks would leave 64 bits.
+LONGEST_S = 10**6
+# Step times by tokens are kept up to this many, and worked out anew beyond.
+LARGEST_TABLE = 1 << 16
+# Requests and shared images of all replicas: a gibibyte.
+LARGEST_FLEET = 2**27
+ROLES = ("replicas", "encoder_replicas", "prefill_replicas", "decode_replicas")
+
+
+def prepared(
+    bound: Setting, kinds: Kinds, requests: Requests, server: Server, fleet: Fleet, events: int
+) -> tuple[State, Pace, Limits]:
+    """A fleet at rest and requests that are still to come, what step times follow from, and the limits."""
+    limits = limits_of(bound, server, fleet, kinds.activation_bytes)
+    return _state(requests, kinds, fleet, limits, events), pace_of(bound, limits), limits
+
+
+def pace_of(bound: Setting, limits: Limits) -> Pace:
+    """What step times follow from."""
+    most = min(LARGEST_TABLE, limits.max_tokens + limits.max_seqs) + 1
+    return Pace(
+        model=bound.model_arrays,
+        gpu=bound.gpu_arrays,
+        precision=bound.precision,
+        dense=np.full((len(bound.model_arrays.lm_kinds), most), layout.NONE, np.int64),
+        head=np.full(limits.max_seqs + 1, layout.NONE, np.int64),
+        embed=np.full(most, layout.NONE, np.int64),
+        rows=workspace(bound.model_arrays, bound.dense).operators,
+        memo=np.zeros(MANY, MEMO),
+        host_ticks=round(bound.gpu_arrays.host_s * TICKS_PER_S),
+    )
+
+
+def _state(requests: Requests, kinds: Kinds, fleet: Fleet, limits: Limits, events: int) -> State:
+    """A fleet at rest and requests that are still to come."""
+    if len(requests) and not 0 <= requests.arrival_s[0] <= requests.arrival_s[-1] <= LONGEST_S:
+        raise InputError("arrival_s", float(requests.arrival_s[-1]), f"give arrivals from 0 to {LONGEST_S} s")
+    asked = np.zeros(len(requests), layout.REQUEST)
+    asked["arrival"] = np.rint(requests.arrival_s * TICKS_PER_S)
+    asked["kind"] = kinds.of
+    asked["image"], images = _shared_images(requests, kinds)
+    asked["status"] = UNFINISHED
+    for name in ("sent", "scheduled", "first", "finished", "encoded"):
+        asked[name] = layout.NEVER
+    for name in ("replica", "owed", "next", "freed_next"):
+        asked[name] = layout.NONE
+    numbers = [getattr(fleet, role) for role in ROLES]
+    if sum(numbers) * (limits.max_seqs + 2 * images) > LARGEST_FLEET:
+        raise InputError(
+            "replicas", sum(numbers), f"give fewer: {limits.max_seqs} requests and {images} shared images each"
+        )
+    replicas = np.zeros(sum(numbers), layout.REPLICA)
+    replicas["role"] = np.repeat(np.arange(len(ROLES)), numbers)
+    for name in ("head", "tail", "planned", "freed_head", "freed_tail"):
+        replicas[name] = layout.NONE
+    whole = np.zeros(1, layout.FLEET)
+    whole["number"], whole["to_cut"], whole["window_ticks"] = numbers, layout.NONE, WINDOW_TICKS
+    whole["first"] = np.cumsum([0, *numbers[:-1]])
+    return State(
+        requests=asked,
+        kinds=kinds.kinds,
+        groups=kinds.groups,
+        caches=kinds.caches,
+        encoder=kinds.encoder,
+        sharing=kinds.sharing,
+        replicas=replicas,
+        runs=np.zeros((len(replicas), limits.max_seqs), np.int64),
+        holder=np.full((len(replicas), images), layout.NONE, np.int64),
+        uses=np.zeros((len(replicas), images), np.int64),
+        fleet=whole,
+        heap=np.zeros(len(replicas) + (0 if fleet.replicas else len(requests)) + 1, layout.PLANNED),
+        gaps=np.zeros(GAP_BINS, np.int64),
+        samples=np.zeros(SAMPLES, layout.SAMPLE),
+        log=np.zeros(events, EVENT),
+    )
+
+
+def _shared_images(requests: Requests, kinds: Kinds) -> tuple[Array, int]:
+    """A number for each image that several requests have, ``NONE`` for the others; how many there are."""
+    named = requests.image_of >= 0
+    if not named.any():
+        return np.full(len(requests), layout.NONE), 0
+    # The same image at another number of tokens is another one.
+    pair = np.stack([requests.image_of, kinds.visual_tokens])
+    _, of, often = np.unique(pair[:, named], axis=1, return_inverse=True, return_counts=True)
+    numbers = np.where(often > 1, np.cumsum(often > 1) - 1, layout.NONE)
+    image = np.full(len(requests), layout.NONE)
+    image[named] = numbers[of]
+    return image, int((often > 1).sum())
