@@ -144,7 +144,9 @@ class _Reader:
         if self.timed:
             columns["arrival_s"] = self.form.time
             if first_of(self.form.time, known) is None:
-                raise InputError("target_request_rate", None, f"give one: {self.rows.path} has no column {self.form.time[0]!r}")
+                raise InputError(
+                    "target_request_rate", None, f"give one: {self.rows.path} has no column {self.form.time[0]!r}"
+                )
         return {key: first_of(names, known) or names[0] for key, names in columns.items()}
 
     def _part(self, names: dict[str, str], chunk: Chunk) -> dict[str, Array]:
