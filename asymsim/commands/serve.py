@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -73,6 +74,8 @@ def serve_sim(
     asked, behind, engine = flags.made(Load, load), flags.made(Fleet, fleet), flags.made(Server, server)
     if asked.target_request_rate is None and asked.trace is None and not behind.concurrency:
         raise InputError("target_request_rate", None, "give it, --target-concurrency or --trace")
+    if out is not None and Path(out).is_file():
+        raise InputError("out", out, "is a file; give a folder")
     if chrome_trace and out is None:
         raise InputError("chrome_trace", True, "name a folder for it with --out")
     for field in OF_ALIKE + (() if asked.workload is None else IMAGES):

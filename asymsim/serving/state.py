@@ -77,6 +77,7 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, limits: Limits, event
         replicas[name] = layout.NONE
     whole = np.zeros(1, layout.FLEET)
     whole["number"], whole["to_cut"], whole["window_ticks"] = numbers, layout.NONE, WINDOW_TICKS
+    whole["selects"] = (kinds.kinds["decode_selection_ticks"] > 0).any()
     whole["first"] = np.cumsum([0, *numbers[:-1]])
     return State(
         requests=asked,

@@ -131,8 +131,8 @@ REPLICA = _integers(
     "freed_tail",
 )
 # State of the fleet. arrived: requests sent so far. to_cut: a replica that is to end its stretch soon. end: of the last
-# event. window_ticks, sampled: length of the samples' windows, and how far they are filled. For each role: the first
-# replica, how many, the turn of round robin.
+# event. selects: 1 where a method works in decoding. window_ticks, sampled: length of the samples' windows, and how far
+# they are filled. For each role: the first replica, how many, the turn of round robin.
 FLEET = np.dtype(
     [
         (name, np.int64)
@@ -150,6 +150,7 @@ FLEET = np.dtype(
             "end",
             "heap",
             "events",
+            "selects",
             "window_ticks",
             "sampled",
         )

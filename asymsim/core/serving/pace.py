@@ -112,10 +112,10 @@ def stretch_ticks(state: State, pace: Pace, replica: int, steps: int) -> int:
             entering += max(1, chunk)
             sequences += 1
             all_decoding += 1 if chunk == 0 else 0
-    for at in range(running):
+    for at in range(running if state.fleet[0]["selects"] == 1 else 0):
         request = requests[state.runs[replica, at]]
         kind = state.kinds[request["kind"]]
-        if request["chunk"] == 0 and kind["decode_selection_ticks"] > 0:
+        if request["chunk"] == 0:
             share = share_at(state.sharing[kind["schedule"], 1], all_decoding)
             selecting += shared(decode_selection_ticks(kind, request["generated"] - 1, steps), share)
     for index in range(len(state.groups)):
