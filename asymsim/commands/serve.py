@@ -59,7 +59,7 @@ def serve_sim(
     chrome_trace
         Write also trace.json, the first events for Perfetto or chrome://tracing.
     out
-        Folder for result.json, requests.parquet and timeline.png.
+        Folder for result.json, requests.parquet (without pyarrow requests.csv) and timeline.png.
     """
     from asymsim import report, serving_views
     from asymsim.catalogue.gpu import gpu
@@ -100,18 +100,21 @@ def serve_sim(
 
 def _write(out: str, document: dict[str, Any], served: Served, slo: Slo, chrome_trace: bool) -> None:
     """The files of a run; all are made before any is written."""
+    from asymsim.errors import MissingExtraError
     from asymsim.files import make_folder, write_file
     from asymsim.serving.chrome_trace import trace_text
-    from asymsim.serving.record import parquet_bytes
+    from asymsim.serving.record import csv_bytes, parquet_bytes
     from asymsim.serving_figure import timeline_figure
     from asymsim.serving_views import title_of
     from asymsim.tables import json_text
 
-    contents: dict[str, str | bytes] = {
-        "result.json": json_text(document),
-        "requests.parquet": parquet_bytes(served),
-        "timeline.png": timeline_figure(served, slo, title_of(document)),
-    }
+    contents: dict[str, str | bytes] = {"result.json": json_text(document)}
+    try:
+        contents["requests.parquet"] = parquet_bytes(served)
+    except MissingExtraError as error:
+        say(f"{error}; requests.csv this time")
+        contents["requests.csv"] = csv_bytes(served)
+    contents["timeline.png"] = timeline_figure(served, slo, title_of(document))
     if chrome_trace:
         contents["trace.json"] = trace_text(served)
     folder = make_folder(out)

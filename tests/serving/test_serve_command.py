@@ -14,6 +14,7 @@ import pytest
 import asymsim
 from asymsim import flags
 from asymsim.cli import run
+from asymsim.errors import MissingExtraError
 from asymsim.serving import simulate as engine
 from asymsim.serving.load import NUM_REQUESTS, Load, requests_of
 from asymsim.serving.record import write_record
@@ -135,6 +136,19 @@ def test_a_folder_of_files(calls: list[Any], capsys: pytest.CaptureFixture[str],
     assert json.loads((out / "result.json").read_text()) == json.loads(captured.out)
     assert captured.err.startswith("wrote result.json, ")
     assert calls[0][-1] > 0
+
+
+def test_without_pyarrow_requests_are_written_as_csv(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def missing(_served: Any) -> bytes:
+        raise MissingExtraError("Parquet needs pyarrow")
+
+    monkeypatch.setattr("asymsim.serving.record.parquet_bytes", missing)
+    assert run((*COMMAND, "--target-request-rate", "5", "--out", str(tmp_path))) == 0
+    assert "Parquet needs pyarrow; requests.csv this time" in capsys.readouterr().err
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["requests.csv", "result.json", "timeline.png"]
+    assert (tmp_path / "requests.csv").read_text().startswith("arrival_s,")
 
 
 @pytest.mark.parametrize(
