@@ -148,7 +148,9 @@ def test_without_pyarrow_requests_are_written_as_csv(
     assert run((*COMMAND, "--target-request-rate", "5", "--out", str(tmp_path))) == 0
     assert "Parquet needs pyarrow; requests.csv this time" in capsys.readouterr().err
     assert sorted(each.name for each in tmp_path.iterdir()) == ["requests.csv", "result.json", "timeline.png"]
-    assert (tmp_path / "requests.csv").read_text().startswith("arrival_s,")
+    header, *rows = (tmp_path / "requests.csv").read_text().splitlines()
+    assert header.startswith("request,status,arrival_s,")
+    assert len(rows) == 300
 
 
 @pytest.mark.parametrize(
