@@ -248,7 +248,7 @@ class PlainFleet:
                     elif chunk > room and prompts > 0:
                         break
                 need = request.bytes_at(self.groups, request.generated)
-                if shared + chunk < request.goal:
+                if not prefilled and shared + chunk < request.goal:
                     need = max(need, request.prompt_bytes(self.groups, request.generated))
                 if replica.used_bytes() + need > self.limits.kv_capacity:
                     break

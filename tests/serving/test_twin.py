@@ -171,3 +171,13 @@ def test_a_crowd_on_a_small_cache_is_preempted_and_served(index: int) -> None:
     assert found == expected
     check_conservation(state, found, 12)
     assert sum(kind == "preempt" for _, kind, *_ in found) > 0
+
+
+def test_a_decoder_takes_the_cache_that_a_method_left() -> None:
+    """Found by a search: a pool that reserved the whole prompt anew never began what had come with its cache."""
+    asked_for = requests([0.0], text_tokens=64, output_tokens=2, visual_tokens=0)
+    server = with_cache(Server(max_num_batched_tokens=16, max_num_seqs=1, chunked_prefill=False), 5, 64)
+    pools = Fleet(replicas=0, prefill_replicas=1, decode_replicas=1)
+    state, found, expected = both(5, asked_for, server, pools)
+    assert found == expected
+    check_conservation(state, found, 1)

@@ -63,7 +63,7 @@ def admit(state: State, limits: Limits, replica: int, now: int, room: int, promp
             elif chunk > room and prompts > 0:
                 return 0
         kv_bytes = cache_bytes(state, request["kind"], request["generated"], KV_BLOCK_TOKENS)
-        if shared + chunk < request["goal"]:
+        if not prefilled and shared + chunk < request["goal"]:
             # What a method drops of the cache goes with the prompt's last chunk.
             kv_bytes = max(kv_bytes, prompt_bytes(state, request["kind"], request["generated"]))
         if place["kv_bytes"] + kv_bytes > limits.kv_capacity:
