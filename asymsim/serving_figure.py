@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asymsim.core.machine import TICK_S
+from asymsim.core.serving.layout import DONE
 from asymsim.plots import A4_WIDTH_INCHES, COLORS, png
 from asymsim.serving.saturation import backlog_of
-from asymsim.serving.served import DONE, Served
+from asymsim.serving.served import Served
 from asymsim.serving.slo import Slo
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import numpy as np
 
 from asymsim.core.layout import Array
 from asymsim.core.machine import TICK_S
-from asymsim.serving.served import EVENTS, STATUS, Served
+from asymsim.core.serving.layout import EVENTS, STATUS
+from asymsim.serving.served import Served
 from asymsim.units import GIB, MICRO
 
 US_PER_TICK = TICK_S / MICRO

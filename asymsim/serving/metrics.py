@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from asymsim.core.layout import Array
+from asymsim.core.serving.layout import DONE, STATUS
 from asymsim.serving.saturation import Backlog, backlog_of
-from asymsim.serving.served import DONE, STATUS, Served
+from asymsim.serving.served import Served
 from asymsim.serving.slo import Slo
 from asymsim.serving.summary import Summary, of_histogram, of_values
 from asymsim.units import MILLI

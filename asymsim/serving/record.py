@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from asymsim.core.layout import Array
+from asymsim.core.serving.layout import STATUS
 from asymsim.errors import InputError
 from asymsim.files import write_file
-from asymsim.serving.served import STATUS, Served
+from asymsim.serving.served import Served
 from asymsim.sweep.rows import arrow
 
 # The columns in order, with what they mean; times of what never came are null.

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from asymsim.core.layout import Array
-from asymsim.serving.served import DONE, UNFINISHED, Served
+from asymsim.core.serving.layout import DONE, UNFINISHED
+from asymsim.serving.served import Served
 
 # Below this, chance alone moves the backlog as far as any but an absurd load.
 FEWEST = 100

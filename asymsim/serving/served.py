@@ -9,25 +9,12 @@ import numpy as np
 from asymsim.core.layout import Array
 from asymsim.serving.requests import Requests
 
-# How a request ended. Those too long for the model, or too large for the memory, are refused as a server would.
-STATUS = ("done", "too_long", "too_large", "unfinished")
-DONE, TOO_LONG, TOO_LARGE, UNFINISHED = range(len(STATUS))
-
-# What happens to a request, and to a replica: a step event lasts ``ticks`` for ``value`` steps and has no request.
-EVENTS = ("arrive", "reject", "encode", "schedule", "first_token", "preempt", "transfer", "finish", "step")
-EVENT = np.dtype(
-    [(name, np.int64) for name in ("ticks", "kind", "request", "replica", "value", "duration_ticks")], align=True
-)
-
 # The fleet over a window of time that begins at ``start_s``: mean number of requests waiting and running, of bytes of
 # cache in use and of replicas at work; the most bytes of cache in use.
 SAMPLE = np.dtype(
     [(name, np.float64) for name in ("start_s", "waiting", "running", "kv_bytes", "busy")]
     + [("kv_peak_bytes", np.int64)]
 )
-
-# Gaps between tokens are counted in bins of 0.5 %, from a microsecond to beyond an hour.
-GAP_FIRST_S, GAP_RATIO, GAP_BINS = 1e-6, 1.005, 4500
 
 
 @dataclass(frozen=True)
@@ -40,7 +27,7 @@ class Served:
     ----------
     requests : Requests
     status : numpy.ndarray of int8
-        Index of ``STATUS``.
+        Index of ``core.serving.layout.STATUS``, where ``GAP_BINS`` and ``EVENT`` stand too.
     visual_tokens : numpy.ndarray of int64
         Visual tokens before pruning.
     prompt_tokens : numpy.ndarray of int64

@@ -10,13 +10,13 @@ from asymsim.core.layout import Array
 from asymsim.core.machine import TICK_S
 from asymsim.core.serving import layout
 from asymsim.core.serving.fleet import serve
-from asymsim.core.serving.layout import Limits, State
+from asymsim.core.serving.layout import DONE, UNFINISHED, Limits, State
 from asymsim.errors import InputError
 from asymsim.estimation import Setting, setting
 from asymsim.scenario import Scenario
 from asymsim.serving.prepare import Kinds, kinds_of
 from asymsim.serving.requests import Requests
-from asymsim.serving.served import DONE, SAMPLE, UNFINISHED, Served
+from asymsim.serving.served import SAMPLE, Served
 from asymsim.serving.server import Fleet, Server
 from asymsim.serving.state import prepared
 

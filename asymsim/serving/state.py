@@ -9,13 +9,12 @@ from asymsim.core.latency import MEMO
 from asymsim.core.layout import Array
 from asymsim.core.machine import TICKS_PER_S
 from asymsim.core.serving import layout
-from asymsim.core.serving.layout import Limits, Pace, State
+from asymsim.core.serving.layout import EVENT, GAP_BINS, UNFINISHED, Limits, Pace, State
 from asymsim.errors import InputError
 from asymsim.estimation import Setting
 from asymsim.serving.limits import limits_of
 from asymsim.serving.prepare import Kinds
 from asymsim.serving.requests import Requests
-from asymsim.serving.served import EVENT, GAP_BINS, UNFINISHED
 from asymsim.serving.server import Fleet, Server
 
 # Windows of the time line, and their first length.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from asymsim.core.layout import Array
-from asymsim.serving.served import GAP_FIRST_S, GAP_RATIO
+from asymsim.core.serving.layout import GAP_FIRST_S, GAP_RATIO
 
 PERCENTILES = (50, 90, 95, 99)
 

@@ -10,13 +10,14 @@ from typing import Literal
 import numpy as np
 
 from asymsim.core.layout import Array
+from asymsim.core.serving.layout import DONE, STATUS, UNFINISHED
 from asymsim.errors import InputError
 from asymsim.estimation import Setting
 from asymsim.serving.limits import limits_of
 from asymsim.serving.prepare import Kinds, kinds_of
 from asymsim.serving.requests import Requests
 from asymsim.serving.saturation import backlog_of
-from asymsim.serving.served import DONE, STATUS, UNFINISHED, Served
+from asymsim.serving.served import Served
 from asymsim.serving.server import Fleet, Server
 from asymsim.serving.simulate import serve_kinds
 from asymsim.serving.slo import Slo

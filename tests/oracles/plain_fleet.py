@@ -11,9 +11,8 @@ from asymsim.core.attention import prefill_pairs
 from asymsim.core.layout import BY_COLUMNS, EMBED, HEAD, OPERATOR, PREFILL
 from asymsim.core.operators import put_decode_step_attention
 from asymsim.core.rows import put_attention, put_dense, put_elementwise, put_linear
-from asymsim.core.serving.layout import Limits, Pace, State
+from asymsim.core.serving.layout import EVENTS, Limits, Pace, State
 from asymsim.operators import operator_times
-from asymsim.serving.served import EVENTS
 
 BLOCK = 16
 WHOLE, ENCODES, PREFILLS, DECODES = range(4)
@@ -35,8 +34,6 @@ class Request:
     computed: int = 0
     chunk: int | None = None
     blocks_bytes: int = 0
-    home: Replica | None = None
-    sent: int | None = None
 
     def cached(self, cache: Any, generated: int) -> tuple[int, int]:
         """Entries of a head that keeps everything, and of another, after so many generated tokens."""
@@ -121,7 +118,6 @@ class PlainFleet:
         self.turns = [0, 0, 0, 0]
         self.moving: list[tuple[int, Request, Replica]] = []
         self.log: list[tuple[int, str, int, int, int, int]] = []
-        self.owed: dict[int, int] = {}
         self.in_flight = 0
         self.now = 0
 
@@ -159,7 +155,6 @@ class PlainFleet:
                     self.begin(replica)
 
     def send(self, request: Request) -> None:
-        request.sent = self.now
         last = int(request.kind["output"]) - 1
         largest = request.bytes_at(self.groups, last)
         if request.kind["splits"]:

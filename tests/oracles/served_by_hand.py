@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from asymsim.core.serving.layout import EVENT, GAP_BINS, GAP_FIRST_S, GAP_RATIO
 from asymsim.serving.requests import requests
-from asymsim.serving.served import EVENT, GAP_BINS, GAP_FIRST_S, GAP_RATIO, SAMPLE, Served
+from asymsim.serving.served import SAMPLE, Served
 
 
 def served(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from asymsim.core.machine import TICK_S
+from asymsim.core.serving.layout import EVENTS, TOO_LARGE
 from asymsim.serving.chrome_trace import trace_text
-from asymsim.serving.served import EVENTS, TOO_LARGE
 from oracles.served_by_hand import served
 
 SECOND = round(1 / TICK_S)

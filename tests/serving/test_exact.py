@@ -12,10 +12,11 @@ from scipy.stats import poisson
 
 from asymsim import Scenario
 from asymsim.core.machine import TICKS_PER_S
+from asymsim.core.serving.layout import DONE
 from asymsim.serving.arrivals import Arrivals
 from asymsim.serving.load import Load, requests_of
 from asymsim.serving.requests import Requests, requests
-from asymsim.serving.served import DONE, Served
+from asymsim.serving.served import Served
 from asymsim.serving.server import Fleet, Server
 from asymsim.serving.simulate import simulate
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asymsim.core.serving.layout import DONE, GAP_BINS, GAP_FIRST_S, GAP_RATIO, TOO_LARGE, TOO_LONG
 from asymsim.errors import InputError
 from asymsim.serving.metrics import metrics
-from asymsim.serving.served import DONE, GAP_BINS, GAP_FIRST_S, GAP_RATIO, TOO_LARGE, TOO_LONG
 from asymsim.serving.slo import Slo
 from asymsim.serving.summary import PERCENTILES, of_histogram, of_values
 from oracles.served_by_hand import queue, served

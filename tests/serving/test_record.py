@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asymsim.core.serving.layout import DONE, STATUS, TOO_LONG
 from asymsim.errors import InputError
 from asymsim.serving.record import COLUMNS, columns, csv_bytes, parquet_bytes, write_record
-from asymsim.serving.served import DONE, STATUS, TOO_LONG
 from oracles.served_by_hand import served
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from asymsim.core.serving.layout import DONE, TOO_LONG
 from asymsim.serving.saturation import FEWEST, backlog, backlog_of
-from asymsim.serving.served import DONE, TOO_LONG
 from oracles.served_by_hand import queue, served
 
 SEEDS = range(20)

@@ -6,11 +6,9 @@ import math
 
 from asymsim.core.jit import inlined
 from asymsim.core.machine import TICK_S
-from asymsim.core.serving.layout import NONE, State
+from asymsim.core.serving.layout import GAP_FIRST_S, GAP_RATIO, NONE, State
 
-# Bins of the gaps between tokens, as ``serving.served`` describes them.
-FIRST_GAP_S = 1e-6
-LOG_RATIO = math.log(1.005)
+LOG_RATIO = math.log(GAP_RATIO)
 
 
 @inlined
@@ -29,8 +27,8 @@ def note(state: State, ticks: int, kind: int, request: int, replica: int, value:
 def count_gaps(state: State, ticks: int, number: int) -> None:
     """Count ``number`` times of ``ticks`` between two tokens."""
     place = 0
-    if ticks * TICK_S > FIRST_GAP_S:
-        place = min(len(state.gaps) - 1, int(math.log(ticks * TICK_S / FIRST_GAP_S) / LOG_RATIO))
+    if ticks * TICK_S > GAP_FIRST_S:
+        place = min(len(state.gaps) - 1, int(math.log(ticks * TICK_S / GAP_FIRST_S) / LOG_RATIO))
     state.gaps[place] += number
 
 

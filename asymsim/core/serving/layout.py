@@ -15,15 +15,20 @@ LAST_TICK = 2**62 - 2**58
 # The unit of shares of a time.
 WHOLE_SHARE = 2**20
 
-# How a request ended, by the same order in ``serving.served.STATUS``.
+# How a request ended. Those too long for the model, or too large for the memory, are refused as a server would.
+STATUS = ("done", "too_long", "too_large", "unfinished")
 DONE, TOO_LONG, TOO_LARGE, UNFINISHED = codes(4)
 
 # What a replica does of a request's work.
 WHOLE, ENCODES, PREFILLS, DECODES = codes(4)
 ROUND_ROBIN, LEAST_LOADED = codes(2)
 
-# Kinds of events, by the same order in ``serving.served.EVENTS``.
+# What happens to a request, and to a replica: a step lasts ``duration_ticks`` for ``value`` steps, and has no request.
+EVENTS = ("arrive", "reject", "encode", "schedule", "first_token", "preempt", "transfer", "finish", "step")
 ARRIVE, REJECT, ENCODE, SCHEDULE, FIRST_TOKEN, PREEMPT, TRANSFER, FINISH, STEP = codes(9)
+
+# Gaps between tokens are counted in bins of 0.5 %, from a microsecond to beyond an hour.
+GAP_FIRST_S, GAP_RATIO, GAP_BINS = 1e-6, 1.005, 4500
 
 
 def _integers(*names: str) -> np.dtype[np.void]:
