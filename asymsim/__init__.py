@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from asymsim.version import __version__
+from asymsim.util.version import __version__
 
 if TYPE_CHECKING:
-    from asymsim.comparison import compare, savings_curves
-    from asymsim.errors import AsymsimError, InputError, UnknownNameError, UnsupportedError
-    from asymsim.estimation import estimate
-    from asymsim.scenario import Scenario
+    from asymsim.analysis.comparison import compare, savings_curves
+    from asymsim.estimator.estimate import estimate
+    from asymsim.estimator.scenario import Scenario
+    from asymsim.util.errors import AsymsimError, InputError, UnknownNameError, UnsupportedError
 
 _HOMES = {
-    "AsymsimError": "errors",
-    "InputError": "errors",
-    "UnknownNameError": "errors",
-    "UnsupportedError": "errors",
-    "Scenario": "scenario",
-    "compare": "comparison",
-    "estimate": "estimation",
-    "savings_curves": "comparison",
+    "AsymsimError": "util.errors",
+    "InputError": "util.errors",
+    "UnknownNameError": "util.errors",
+    "UnsupportedError": "util.errors",
+    "Scenario": "estimator.scenario",
+    "compare": "analysis.comparison",
+    "estimate": "estimator.estimate",
+    "savings_curves": "analysis.comparison",
 }
 
 __all__ = [

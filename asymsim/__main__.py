@@ -1,6 +1,6 @@
 """``python -m asymsim``."""
 
-from asymsim.cli import main
+from asymsim.cli.app import main
 
 if __name__ == "__main__":
     main()

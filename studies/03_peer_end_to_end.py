@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from aiconfigurator.cli.api import cli_estimate
 
-from asymsim.silicon.judge import VERDICTS, end_to_end
-from asymsim.silicon.sample import Run, read_sample
+from asymsim.validation.serving_runs.error_report import VERDICTS, end_to_end
+from asymsim.validation.serving_runs.loader import Run, load_runs
 
 MODELS = {
     "llama-3.1-8b": "meta-llama/Meta-Llama-3.1-8B",
@@ -62,7 +62,7 @@ def show(label: str, quantity: str, rows: Sequence[dict[str, Any]], theirs: dict
 def main() -> None:
     """Print both errors, the simulator's first."""
     logging.disable(logging.WARNING)
-    theirs = {run.line: found for run in read_sample().runs if (found := peer(run)) is not None}
+    theirs = {run.line: found for run in load_runs().runs if (found := peer(run)) is not None}
     runs = end_to_end().runs
     possible = [row for row in runs if row["verdict"] != "impossible"]
     print(f"{len(theirs)} of {len(runs)} runs answered; verdicts: {', '.join(VERDICTS)}")

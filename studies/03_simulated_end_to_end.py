@@ -14,17 +14,17 @@ from collections import defaultdict
 
 import numpy as np
 
-from asymsim.scenario import Scenario
-from asymsim.serving.requests import requests
-from asymsim.serving.server import Fleet, Server
+from asymsim.estimator.scenario import Scenario
+from asymsim.serving.config import ClusterConfig, EngineConfig
 from asymsim.serving.simulate import simulate
-from asymsim.silicon.deployment import predict
-from asymsim.silicon.sample import Run, read_sample
+from asymsim.serving.workload.requests import make_requests
+from asymsim.validation.serving_runs.deployment import predict
+from asymsim.validation.serving_runs.loader import Run, load_runs
 
 REQUESTS_PER_SLOT = 10
 # InferenceMAX: benchmarks draw lengths with --random-range-ratio 0.8.
 VARIED = 0.8
-SERVER = Server(max_num_seqs=1024)
+SERVER = EngineConfig(max_num_seqs=1024)
 
 
 def served(run: Run, lowest: float) -> tuple[float, float]:
@@ -35,14 +35,14 @@ def served(run: Run, lowest: float) -> tuple[float, float]:
     def lengths(stated: int, least: int) -> np.ndarray:
         return draw.integers(max(least, round(lowest * stated)), stated + 1, count)
 
-    asked = requests(
+    asked = make_requests(
         np.zeros(count),
         num_images=0,
         text_tokens=lengths(run.input_tokens, 1),
         output_tokens=lengths(run.output_tokens, 2),
     )
     scenario = Scenario(model=run.model, gpu=run.gpu.name, dtype=run.dtype, kv_dtype=run.kv_dtype, engine=run.engine)
-    outcome = simulate(scenario, asked, SERVER, Fleet(concurrency=run.batch_size))
+    outcome = simulate(scenario, asked, SERVER, ClusterConfig(concurrency=run.batch_size))
     tpot_s = (outcome.e2e_s - outcome.ttft_s) / (asked.output_tokens - 1)
     return float(outcome.ttft_s.mean()), float(tpot_s.mean())
 
@@ -50,7 +50,7 @@ def served(run: Run, lowest: float) -> tuple[float, float]:
 def main() -> None:
     """Print mean and median errors of both, by deployment and in all."""
     errors = defaultdict(list)
-    for run in read_sample().runs:
+    for run in load_runs().runs:
         if predict(run).judged and not np.isnan(run.ttft_s):
             both = [*served(run, 1.0), *served(run, VARIED)]
             row = np.array(both) / np.tile([run.ttft_s, run.tpot_s], 2) - 1

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from output import Row, legend, look, panels, percent, plain, run
 
-from asymsim.budget import variant
-from asymsim.comparison import BUDGETS, savings_curves
-from asymsim.errors import InputError
-from asymsim.estimation import estimate
-from asymsim.methods.base import methods as registry
-from asymsim.report import Estimate
-from asymsim.scenario import Scenario
+from asymsim.analysis.budget_search import with_method
+from asymsim.analysis.comparison import BUDGETS, savings_curves
+from asymsim.estimator.estimate import estimate
+from asymsim.estimator.result import Estimate
+from asymsim.estimator.scenario import Scenario
+from asymsim.methods.base import registered_methods as registry
+from asymsim.util.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ def rows(
     for row in savings_curves([model], [gpu], names, budgets):
         if row["kept_share"] is None or "nearest" in row["note"]:
             continue
-        pruned = variant(scenario, row["method"], {}, row["keep"])
+        pruned = with_method(scenario, row["method"], {}, row["keep"])
         result = estimate(pruned)
         visual = result.schedule.visual_tokens_by_layer
         chosen = ("model", "gpu", "method", "family", "budget", "keep", "kept_share")

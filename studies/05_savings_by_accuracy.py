@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from output import Row, legend, look, panels, percent, plain, run
 
-from asymsim.budget import solved
+from asymsim.analysis.budget_search import solve_keep
 from asymsim.catalogue.accuracy import Accuracy, published_accuracy, read_accuracy
-from asymsim.errors import InputError
-from asymsim.estimation import estimate
-from asymsim.methods.base import methods as registry
-from asymsim.scenario import Scenario
+from asymsim.estimator.estimate import estimate
+from asymsim.estimator.scenario import Scenario
+from asymsim.methods.base import registered_methods as registry
+from asymsim.util.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ def rows(accuracy: str | None = None, gpu: str = "h100_sxm", published: Sequence
         dense = estimate(scenario)
         # A masking method shortens nothing, so no `keep` meets a budget.
         match = "keep" if entry.variant == "masking" else "budget"
-        (point,) = solved(scenario, entry.method, VARIANTS[entry.variant], dense, (entry.budget,), match)
+        (point,) = solve_keep(scenario, entry.method, VARIANTS[entry.variant], dense, (entry.budget,), match)
         if point.result is None:
             continue
         saved = point.result.savings

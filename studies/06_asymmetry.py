@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from output import Row, legend, panels, percent, plain, run
 
-from asymsim.estimation import estimate
-from asymsim.plots import COLORS
-from asymsim.scenario import Scenario
+from asymsim.estimator.estimate import estimate
+from asymsim.estimator.scenario import Scenario
+from asymsim.reporting.plots.style import COLORS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

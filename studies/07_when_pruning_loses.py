@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from output import Row, panels, percent, run
 
-from asymsim.breakeven import break_evens, price
-from asymsim.budget import solved, variant
-from asymsim.comparison import vision_methods
-from asymsim.estimation import estimate
-from asymsim.scenario import Scenario
+from asymsim.analysis.break_even import break_even_table, pruning_cost
+from asymsim.analysis.budget_search import solve_keep, with_method
+from asymsim.analysis.comparison import vision_methods
+from asymsim.estimator.estimate import estimate
+from asymsim.estimator.scenario import Scenario
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ def rows(
     names = vision_methods() if methods is None else list(methods)
     made = []
     for model in models:
-        for row in break_evens(Scenario(model=model), names, gpus, batch_sizes, {}):
+        for row in break_even_table(Scenario(model=model), names, gpus, batch_sizes, {}):
             made.append(row | _paid(row))
     return made
 
@@ -50,11 +50,11 @@ def _paid(row: Row) -> Row:
     """What the method of a row pays at half the visual tokens, and saves in all."""
     scenario = Scenario(model=row["model"], gpu=row["gpu"], batch_size=row["batch_size"])
     dense = estimate(scenario)
-    (half,) = solved(scenario, row["method"], {}, dense, (PRICED_AT,), "budget")
+    (half,) = solve_keep(scenario, row["method"], {}, dense, (PRICED_AT,), "budget")
     names = ("selection_s", "unfused_s", "paid_share_of_dense_ttft", "ttft_saved_at_half")
     if half.result is None or not dense.latency.ttft_s.p50:
         return dict.fromkeys(names)
-    cost = price(variant(scenario, row["method"], {}, half.keep))
+    cost = pruning_cost(with_method(scenario, row["method"], {}, half.keep))
     share = (cost.selection_s + cost.unfused_s) / dense.latency.ttft_s.p50
     return dict(zip(names, (cost.selection_s, cost.unfused_s, share, half.result.savings.ttft), strict=True))
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from output import Row, legend, panels, percent, plain, run
 
-from asymsim import reproduce
-from asymsim.plots import COLORS
-from asymsim.reproduce import STATUSES
+from asymsim.analysis import reproduce
+from asymsim.analysis.reproduce import STATUSES
+from asymsim.reporting.plots.style import COLORS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ EDGE_PERCENT = 60.0
 
 def rows() -> list[Row]:
     """A row for each published figure."""
-    return reproduce.rows()
+    return reproduce.reproduced_rows()
 
 
 def findings(rows: list[Row]) -> list[str]:

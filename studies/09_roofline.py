@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from output import Row, legend, panels, percent, plain, run
 
-from asymsim.catalogue.gpu import gpu as gpu_of
-from asymsim.estimation import estimate
-from asymsim.plots import COLORS, MARKERS
-from asymsim.scenario import Scenario
-from asymsim.units import TERA
+from asymsim.catalogue.gpu import load_gpu as gpu_of
+from asymsim.estimator.estimate import estimate
+from asymsim.estimator.scenario import Scenario
+from asymsim.reporting.plots.style import COLORS, MARKERS
+from asymsim.util.units import TERA
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from output import Row, legend, panels, percent, plain, run
 
-from asymsim.catalogue.gpu import gpu as gpu_of
 from asymsim.catalogue.gpu import gpu_names
-from asymsim.errors import InputError
-from asymsim.estimation import estimate
-from asymsim.plots import COLORS
-from asymsim.report import Estimate
-from asymsim.scenario import Scenario
+from asymsim.catalogue.gpu import load_gpu as gpu_of
+from asymsim.estimator.estimate import estimate
+from asymsim.estimator.result import Estimate
+from asymsim.estimator.scenario import Scenario
+from asymsim.reporting.plots.style import COLORS
+from asymsim.util.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from output import Row, legend, look, panels, percent, plain, run
 
 from asymsim.catalogue.accuracy import published_accuracy
-from asymsim.estimation import estimate
-from asymsim.scenario import Scenario
-from asymsim.units import MEGA, MILLI
+from asymsim.estimator.estimate import estimate
+from asymsim.estimator.scenario import Scenario
+from asymsim.util.units import MEGA, MILLI
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

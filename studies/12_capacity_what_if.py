@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from output import Row, legend, look, panels, percent, plain, run
 
-from asymsim.catalogue.gpu import gpu
-from asymsim.scenario import Scenario
-from asymsim.serving.load import Load, requests_of
-from asymsim.serving.metrics import ServingMetrics, metrics
-from asymsim.serving.server import Fleet
+from asymsim.catalogue.gpu import load_gpu
+from asymsim.estimator.scenario import Scenario
+from asymsim.serving.config import ClusterConfig
+from asymsim.serving.metrics import ServingMetrics, serving_metrics
 from asymsim.serving.simulate import simulate
 from asymsim.serving.slo import Slo
+from asymsim.serving.workload.spec import WorkloadSpec, requests_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +80,7 @@ def rows(
             middle = median(sustained)
             unit = unit or middle
             gpus = fewest(serve, case.load_per_s, middle)
-            price = gpu(case.gpu).price_usd_per_hour
+            price = load_gpu(case.gpu).price_usd_per_hour
             for rate in rates:
                 found = serve(rate * unit, requests, seeds[0])
                 steady = found.backlog.saturated is False
@@ -112,9 +112,9 @@ def served(
     case: Case, scenario: Scenario, rate: float, requests: int = REQUESTS, seed: int = 0, replicas: int = 1
 ) -> ServingMetrics:
     """A fleet under a load."""
-    load = Load(target_request_rate=rate, num_requests=requests, workload=case.workload, seed=seed)
-    fleet = Fleet(replicas=replicas, router="round_robin")
-    return metrics(simulate(scenario, requests_of(load, scenario), fleet=fleet), case.slo)
+    load = WorkloadSpec(target_request_rate=rate, num_requests=requests, workload=case.workload, seed=seed)
+    fleet = ClusterConfig(replicas=replicas, router="round_robin")
+    return serving_metrics(simulate(scenario, requests_for(load, scenario), fleet=fleet), case.slo)
 
 
 def met(found: ServingMetrics) -> float:

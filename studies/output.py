@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asymsim.errors import AsymsimError
-from asymsim.files import make_folder, write_file
-from asymsim.plots import COLORS, LINES, MARKERS, png
+from asymsim.reporting.plots.style import COLORS, LINES, MARKERS, png
+from asymsim.util.errors import AsymsimError
+from asymsim.util.files import make_folder, write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from output import ROOT
 
-from asymsim.files import write_file
+from asymsim.util.files import write_file
 
 PAGE = ROOT / "docs" / "studies.md"
 WIDTH = 118

@@ -1,1 +1,1 @@
-"""Fits the numbers of operator times on measured tables (the ``measured`` extra) or a user's own."""
+"""Latency parameters fitted on measured tables (the ``measured`` extra) or on a user's own measurements."""

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from asymsim.calibration.numbers import Space
-from asymsim.calibration.table import SEED, Table
-from asymsim.core.layout import Array
-from asymsim.errors import InputError
+from asymsim.calibration.parameters import SearchSpace
+from asymsim.calibration.shape_groups import SEED, MeasuredRows
+from asymsim.core.arrays import Array
+from asymsim.util.errors import InputError
 
 # Residual (log of predicted over measured) beyond which a row counts linearly, not as a square.
 SCALE = 0.1
@@ -20,7 +20,7 @@ ROWS_A_NUMBER = 5
 Residuals = Callable[[Array], Array]
 
 
-def descend(residuals: Residuals, space: Space, vector: Array, evaluations: int) -> tuple[float, Array]:
+def descend(residuals: Residuals, space: SearchSpace, vector: Array, evaluations: int) -> tuple[float, Array]:
     """One descent from a whole vector; the cost where it ends, and the vector there."""
     from scipy.optimize import least_squares
 
@@ -45,7 +45,7 @@ def descend(residuals: Residuals, space: Space, vector: Array, evaluations: int)
     return float(found.cost), whole(found.x)
 
 
-def search(residuals: Residuals, space: Space, hops: int, polish: Residuals | None = None) -> Array:
+def search(residuals: Residuals, space: SearchSpace, hops: int, polish: Residuals | None = None) -> Array:
     """The vector of least soft-L1 squares of residuals, searched in logarithms.
 
     A tile that no row takes has no slope, so one descent sticks; jumps of a random part of the numbers, kept
@@ -74,7 +74,7 @@ def search(residuals: Residuals, space: Space, hops: int, polish: Residuals | No
     return descend(polish or residuals, space, best, 40)[1]
 
 
-def fit(table: Table, space: Space, hops: int, among: Array) -> Array:
+def fit_parameters(table: MeasuredRows, space: SearchSpace, hops: int, among: Array) -> Array:
     """One record of numbers, shape (1,), fitted from the class's own start.
 
     Parameters
@@ -97,7 +97,7 @@ def fit(table: Table, space: Space, hops: int, among: Array) -> Array:
     return space.record(search(residuals_of(table, space, few), space, hops, residuals_of(table, space, many)))
 
 
-def residuals_of(table: Table, space: Space, index: Array) -> Residuals:
+def residuals_of(table: MeasuredRows, space: SearchSpace, index: Array) -> Residuals:
     """Whole vector -> log of predicted over measured of some rows."""
     measured = np.log(table.seconds[index])
     return lambda vector: np.log(table.predict(index, space.record(vector))) - measured

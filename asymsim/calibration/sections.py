@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from asymsim.calibration import bulk, reader
-from asymsim.calibration.attention import context_table, encoder_table, generation_table
-from asymsim.calibration.experts import experts_table
-from asymsim.calibration.table import Table, assemble, hardware_bounds, machine_of
+from asymsim.calibration import batch_times, measured_tables
+from asymsim.calibration.attention_rows import decode_attention_rows, encoder_attention_rows, prefill_attention_rows
+from asymsim.calibration.expert_rows import expert_rows
+from asymsim.calibration.shape_groups import MeasuredRows, assemble, device_of, hardware_bounds
 from asymsim.catalogue.gpu import Gpu
-from asymsim.core.layout import Array
-from asymsim.errors import UnknownNameError
+from asymsim.core.arrays import Array
+from asymsim.util.errors import UnknownNameError
 
 
-def load(device: Gpu, section: str, framework: str = "vllm") -> Table | None:
+def load_section(device: Gpu, section: str, framework: str = "vllm") -> MeasuredRows | None:
     """Rows of a section, traps dropped by name; None where the GPU or the framework has no table of it.
 
     Raises
@@ -29,23 +29,23 @@ def load(device: Gpu, section: str, framework: str = "vllm") -> Table | None:
     """
     if section not in LOADERS:
         raise UnknownNameError("section", section, LOADERS)
-    if framework not in reader.FRAMEWORKS:
-        raise UnknownNameError("framework", framework, reader.FRAMEWORKS)
+    if framework not in measured_tables.FRAMEWORKS:
+        raise UnknownNameError("framework", framework, measured_tables.FRAMEWORKS)
     table = LOADERS[section](device, framework)
     return table if table is not None and len(table.seconds) else None
 
 
-def _gemm(device: Gpu, framework: str, name: str, peak: str, operand_bytes: float) -> Table | None:
-    path = reader.table_path(device.name, "gemm", framework, "gemm")
+def _gemm(device: Gpu, framework: str, name: str, peak: str, operand_bytes: float) -> MeasuredRows | None:
+    path = measured_tables.table_path(device.name, "gemm", framework, "gemm")
     if path is None or peak not in device.peak_flops_per_s:
         return None
-    rows = reader.read(path, ("m", "n", "k"), only={"gemm_dtype": name})
-    rows = reader.medians(rows, ("m", "n", "k"))
+    rows = measured_tables.read_table(path, ("m", "n", "k"), only={"gemm_dtype": name})
+    rows = measured_tables.medians(rows, ("m", "n", "k"))
     m, n, k = rows.floats("m", "n", "k")
-    machine = machine_of(device, peak)
+    machine = device_of(device, peak)
 
     def many(shapes: Array, numbers: Array, out: Array) -> None:
-        bulk.gemm_many(shapes, operand_bytes, machine, numbers, out)
+        batch_times.gemm_times(shapes, operand_bytes, machine, numbers, out)
 
     return assemble(
         rows,
@@ -57,25 +57,25 @@ def _gemm(device: Gpu, framework: str, name: str, peak: str, operand_bytes: floa
     )
 
 
-def _gemm_bf16(device: Gpu, framework: str) -> Table | None:
+def _gemm_bf16(device: Gpu, framework: str) -> MeasuredRows | None:
     return _gemm(device, framework, "bfloat16", "bf16", 2.0)
 
 
-def _gemm_fp8(device: Gpu, framework: str) -> Table | None:
+def _gemm_fp8(device: Gpu, framework: str) -> MeasuredRows | None:
     return _gemm(device, framework, "fp8", "fp8", 1.0)
 
 
-def _memory(device: Gpu, framework: str) -> Table | None:
+def _memory(device: Gpu, framework: str) -> MeasuredRows | None:
     """Static fp8 quantisation, 2 bytes read and 1 written an element: no table has a normalisation."""
-    path = reader.table_path(device.name, "quantize", framework, "scale_matrix")
+    path = measured_tables.table_path(device.name, "quantize", framework, "scale_matrix")
     if path is None:
         return None
-    rows = reader.medians(reader.read(path, ("m", "k")), ("m", "k"))
+    rows = measured_tables.medians(measured_tables.read_table(path, ("m", "k")), ("m", "k"))
     m, k = rows.floats("m", "k")
     moved_bytes = 3 * m * k
 
     def many(shapes: Array, numbers: Array, out: Array) -> None:
-        bulk.memory_many(shapes, device.bandwidth_bytes_per_s, numbers, out)
+        batch_times.elementwise_times(shapes, device.bandwidth_bytes_per_s, numbers, out)
 
     return assemble(
         rows,
@@ -87,19 +87,19 @@ def _memory(device: Gpu, framework: str) -> Table | None:
     )
 
 
-def _all_reduce(device: Gpu, framework: str) -> Table | None:
+def _all_reduce(device: Gpu, framework: str) -> MeasuredRows | None:
     """All-reduces of 2-byte elements inside a CUDA graph; a site is a message size."""
-    path = reader.table_path(device.name, "comm", framework, "custom_allreduce")
+    path = measured_tables.table_path(device.name, "comm", framework, "custom_allreduce")
     if path is None:
         return None
-    rows = reader.read(path, ("num_gpus", "message_size"), ("kernel_source",))
+    rows = measured_tables.read_table(path, ("num_gpus", "message_size"), ("kernel_source",))
     rows = rows.drop("eager", np.char.endswith(rows["kernel_source"], "eager"))
-    rows = reader.medians(rows, ("num_gpus", "message_size"))
+    rows = measured_tables.medians(rows, ("num_gpus", "message_size"))
     gpus, elements = rows.floats("num_gpus", "message_size")
     message_bytes = 2 * elements
 
     def many(shapes: Array, numbers: Array, out: Array) -> None:
-        bulk.all_reduce_many(shapes, device.link_bytes_per_s, numbers, out)
+        batch_times.all_reduce_times(shapes, device.link_bytes_per_s, numbers, out)
 
     return assemble(
         rows,
@@ -111,13 +111,13 @@ def _all_reduce(device: Gpu, framework: str) -> Table | None:
     )
 
 
-LOADERS: dict[str, Callable[[Gpu, str], Table | None]] = {
+LOADERS: dict[str, Callable[[Gpu, str], MeasuredRows | None]] = {
     "gemm_bf16": _gemm_bf16,
     "gemm_fp8": _gemm_fp8,
-    "context_attention": context_table,
-    "generation_attention": generation_table,
-    "encoder_attention": encoder_table,
+    "context_attention": prefill_attention_rows,
+    "generation_attention": decode_attention_rows,
+    "encoder_attention": encoder_attention_rows,
     "memory_bound": _memory,
     "all_reduce": _all_reduce,
-    "grouped_gemm": experts_table,
+    "grouped_gemm": expert_rows,
 }

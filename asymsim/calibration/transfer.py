@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.calibration.reader import PACKAGE, systems_folder
-from asymsim.calibration.sections import LOADERS, load
-from asymsim.calibration.store import number_text
-from asymsim.catalogue.efficiency import SECTIONS, TRANSFER_FILE, record
-from asymsim.catalogue.gpu import gpu
-from asymsim.core.layout import Array
-from asymsim.errors import InputError
-from asymsim.files import write_file
+from asymsim.calibration.gpu_file import number_text
+from asymsim.calibration.measured_tables import PACKAGE, systems_folder
+from asymsim.calibration.sections import LOADERS, load_section
+from asymsim.catalogue.fitted_parameters import SECTIONS, TRANSFER_FILE, parameter_record
+from asymsim.catalogue.gpu import load_gpu
+from asymsim.core.arrays import Array
+from asymsim.util.errors import InputError
+from asymsim.util.files import write_file
 
 # (predicted, whose numbers): successors and siblings within a family, and the nearest family where there is none.
 PAIRS = (
@@ -82,18 +82,18 @@ _HEADER = f"""\
 
 def ratio(target: str, source: str, section: str) -> Array | None:
     """Measured over predicted of all rows of a GPU with another's numbers; None where either has none."""
-    lent = gpu(source).efficiency.get(section)
+    lent = load_gpu(source).efficiency.get(section)
     if lent is None:
         return None
-    device = gpu(target)
+    device = load_gpu(target)
     if section == "grouped_gemm":
         # Its numbers are those of single products.
-        lenders = {name: gpu(source).efficiency[name] for name in ("gemm_bf16", "memory_bound")}
+        lenders = {name: load_gpu(source).efficiency[name] for name in ("gemm_bf16", "memory_bound")}
         device = replace(device, efficiency=lenders)
-    table = load(device, section)
+    table = load_section(device, section)
     if table is None:
         return None
-    numbers = record(lent, SECTIONS[section])
+    numbers = parameter_record(lent, SECTIONS[section])
     return table.seconds / table.predict(np.arange(len(table.seconds)), numbers)
 
 

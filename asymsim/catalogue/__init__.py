@@ -1,1 +1,1 @@
-"""What the world is made of: GPUs, models and number formats, as data with sources."""
+"""GPUs, models, image rules, number formats, engines and published accuracy: data with sources."""

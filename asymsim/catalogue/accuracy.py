@@ -18,8 +18,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
-from asymsim.errors import InputError, UnknownNameError
+from asymsim.util.errors import InputError, UnknownNameError
+from asymsim.util.strict import STRICT
 
 MEANINGS = {
     "count": "share of the visual tokens that enter the language model",

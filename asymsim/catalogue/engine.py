@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
-from asymsim.errors import InputError, UnknownNameError
+from asymsim.util.errors import InputError, UnknownNameError
+from asymsim.util.strict import STRICT
 
 _DATA = Path(__file__).parent / "data" / "engines.toml"
 
@@ -42,7 +42,7 @@ class Engine:
             raise InputError(f"engine {self.name}: host_s", interval, "must rise from 0 or more, and be finite")
 
 
-def engine(name: str) -> Engine | None:
+def load_engine(name: str) -> Engine | None:
     """An engine by name; None for ``none``, the GPU's work alone.
 
     Parameters
@@ -62,13 +62,13 @@ def engine(name: str) -> Engine | None:
         return None
     if name.lower().endswith(".toml") or "/" in name:
         return _own(name)
-    if name not in engines():
-        raise UnknownNameError("engine", name, ("none", *engines()))
-    return engines()[name]
+    if name not in engine_names():
+        raise UnknownNameError("engine", name, ("none", *engine_names()))
+    return engine_names()[name]
 
 
 @lru_cache(maxsize=1)
-def engines() -> dict[str, Engine]:
+def engine_names() -> dict[str, Engine]:
     """All engines of the catalogue."""
     with _DATA.open("rb") as file:
         return {name: Engine(name=name, **table) for name, table in tomllib.load(file).items()}

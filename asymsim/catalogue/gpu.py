@@ -17,8 +17,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.efficiency import checked
-from asymsim.errors import InputError, UnknownNameError
+from asymsim.catalogue.fitted_parameters import check_sections
+from asymsim.util.errors import InputError, UnknownNameError
 
 PEAK_DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4")
 
@@ -83,7 +83,8 @@ class Gpu:
     sources : dict of str to str
         Where each number comes from, by the name of its field.
     efficiency : dict of str to dict
-        Fitted numbers of operator times, by the names of ``catalogue.efficiency.SECTIONS``; each with its own source.
+        Fitted numbers of operator times, by the names of ``catalogue.fitted_parameters.SECTIONS``; each with
+        its own source.
 
     Raises
     ------
@@ -109,7 +110,9 @@ class Gpu:
     tdp_w: _Quantity
     price_usd_per_hour: _Quantity | None = None
     sources: dict[str, str] = field(default_factory=dict, hash=False)
-    efficiency: Annotated[dict[str, dict[str, Any]], AfterValidator(checked)] = field(default_factory=dict, hash=False)
+    efficiency: Annotated[dict[str, dict[str, Any]], AfterValidator(check_sections)] = field(
+        default_factory=dict, hash=False
+    )
 
 
 _FIELDS = tuple(Gpu.__dataclass_fields__)
@@ -117,7 +120,7 @@ _TEXT_FIELDS = ("name", "aliases", "vendor", "architecture", "link", "sources", 
 NUMERIC_FIELDS = tuple(name for name in _FIELDS if name not in _TEXT_FIELDS)
 
 
-def gpu(name: str) -> Gpu:
+def load_gpu(name: str) -> Gpu:
     """Find a GPU by its name.
 
     Parameters
@@ -166,7 +169,7 @@ def gpu_names() -> list[str]:
 
 def gpu_path(name: str) -> Path:
     """The file that `gpu` reads for a name."""
-    return Path(name) if _is_path(name) else _DATA / f"{gpu(name).name}.toml"
+    return Path(name) if _is_path(name) else _DATA / f"{load_gpu(name).name}.toml"
 
 
 def _is_path(name: str) -> bool:

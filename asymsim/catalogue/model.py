@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.images.base import ImageRule
+from asymsim.util.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

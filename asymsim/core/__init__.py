@@ -1,1 +1,1 @@
-"""Compiled kernels on plain arrays and scalars, under typed facades of the same names one level up."""
+"""Compiled kernels on plain arrays and scalars; they import numpy and numba alone."""

@@ -12,8 +12,12 @@ from typing import Any
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from asymsim.core.arrays import Array
 from asymsim.core.jit import inlined
-from asymsim.core.layout import Array, GpuArrays, ModelArrays, ScheduleArrays, Workspace
+from asymsim.core.model_arrays import ModelArrays
+from asymsim.core.schedule_arrays import ScheduleArrays
+from asymsim.core.times.gpu_arrays import GpuArrays
+from asymsim.core.workspace import Workspace
 
 
 def borrow(array: Array) -> Array:

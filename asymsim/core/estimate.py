@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from asymsim.core import layout
+from asymsim.core.activations import activation_bytes
+from asymsim.core.arrays import Array
 from asymsim.core.borrow import borrow_gpu, borrow_model, borrow_schedule, borrow_workspace
-from asymsim.core.efficiency import FITTED, HOST_TIME, MEASURED, TIME_CLASSES
 from asymsim.core.jit import kernel
-from asymsim.core.latency import MEMO, joint_interval, row_time
-from asymsim.core.layout import (
-    ACTIVATION_BYTES,
+from asymsim.core.model_arrays import ModelArrays, Precision
+from asymsim.core.operators.layout import (
     DECODE,
     DECODE_SELECTION,
+    PREFILL,
+    PROJECTOR,
+    SELECTION,
+    VISION,
+)
+from asymsim.core.operators.table import build_operator_table
+from asymsim.core.schedule_arrays import (
+    ScheduleArrays,
+)
+from asymsim.core.times.gpu_arrays import GpuArrays
+from asymsim.core.times.parameters import FITTED, HOST_TIME, MEASURED
+from asymsim.core.times.row_time import joint_interval, row_time
+from asymsim.core.token_counts import TokenCounts
+from asymsim.core.workspace import (
+    ACTIVATION_BYTES,
     FIRST_STEP_FLOPS,
     KV_FINAL_BYTES,
     KV_PAGED_BYTES,
     KV_PREFILL_BYTES,
-    OPERATOR,
-    PREFILL,
-    PROJECTOR,
-    SELECTION,
-    TOTALS,
-    VISION,
-    Array,
-    GpuArrays,
-    Load,
-    ModelArrays,
-    Precision,
-    ScheduleArrays,
     Workspace,
 )
-from asymsim.core.memory import activation_bytes
-from asymsim.core.operators import build
 
 # Columns of the integer and the floating-point results of a sweep.
-COUNTS = (
+COUNT_COLUMNS = (
     "vision_tower_flops",
     "projector_flops",
     "selection_flops",
@@ -56,9 +56,7 @@ _IN_DECODE = np.array([DECODE, DECODE_SELECTION])
 _IN_TTFT = np.array([VISION, PROJECTOR, SELECTION, PREFILL])
 _IN_E2E = np.array([VISION, PROJECTOR, SELECTION, PREFILL, DECODE, DECODE_SELECTION])
 # Each with its 5 % quantile, median and 95 % quantile.
-TIMES = tuple(f"{span}{end}" for span in SPANS for end in ("_p05", "", "_p95"))
-# Entries of a workspace's memory of matrix times: for one scenario, and for a sweep of many.
-FEW, MANY = 1 << 6, 1 << 16
+TIME_COLUMNS = tuple(f"{span}{end}" for span in SPANS for end in ("_p05", "", "_p95"))
 
 
 @kernel
@@ -74,7 +72,7 @@ def evaluate_rows(
 ) -> int:
     """Evaluate every row of ``loads`` (rows, 10; the fields of ``Load``) into ``counts`` and ``times``.
 
-    ``counts`` has a column for each of ``COUNTS``, ``times`` for each of ``TIMES``.
+    ``counts`` has a column for each of ``COUNT_COLUMNS``, ``times`` for each of ``TIME_COLUMNS``.
 
     Returns the number of operator rows of the last scenario, whose table is left in ``work``: the one
     compiled entry point serves a single estimate and a sweep alike.
@@ -88,8 +86,10 @@ def evaluate_rows(
         work.last[:] = -1
     for index in range(len(loads)):
         given = loads[index]
-        load = Load(given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9])
-        rows = build(model, schedule, load, precision, work)
+        load = TokenCounts(
+            given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9]
+        )
+        rows = build_operator_table(model, schedule, load, precision, work)
         work.totals[ACTIVATION_BYTES] = activation_bytes(model, schedule, load, precision, work)
         phase_flops[:] = 0
         seconds[:] = 0.0
@@ -153,56 +153,3 @@ def add_host(seconds: Array, sources: Array, phase: int, steps: int, gpu: GpuArr
         seconds[phase, HOST_TIME, 1] += steps * gpu.host_s
         seconds[phase, HOST_TIME, 2] += steps * gpu.host_p95
         sources[phase] = min(sources[phase], FITTED)
-
-
-def workspace(model: ModelArrays, schedule: ScheduleArrays, memo_entries: int = FEW) -> Workspace:
-    """Arrays large enough for any scenario of this model and schedule.
-
-    ``memo_entries``, a power of two, is how many matrix times are kept for scenarios to come.
-    """
-    tower = max(1, len(schedule.tower_starts) - 1)
-    segments = len(schedule.lm_starts) - 1
-    kinds = len(model.lm_kinds)
-    # A layer kind writes at most eleven dense rows and one attention row, a decode segment one more.
-    most = (
-        16
-        + len(model.linears)
-        + 13 * tower * max(1, len(model.tower_kinds))
-        + 14 * segments * kinds
-        + 13 * kinds
-        + len(schedule.operations) * segments * kinds
-    )
-    symbols = np.zeros(len(layout.SYMBOLS) + len(schedule.literals), np.int64)
-    symbols[len(layout.SYMBOLS) :] = schedule.literals
-    operators = np.zeros(most, OPERATOR)
-    words = operators.view(np.int64).reshape(most, -1)
-    kind = model.lm_kinds[0]
-    symbols[layout.S_HIDDEN] = model.hidden_size
-    symbols[layout.S_HEADS] = kind["heads"]
-    symbols[layout.S_KV_HEADS] = kind["kv_heads"]
-    symbols[layout.S_HEAD_SIZE] = kind["head_size"]
-    symbols[layout.S_QUERY_WIDTH] = kind["heads"] * kind["head_size"]
-    symbols[layout.S_KV_WIDTH] = 2 * kind["kv_heads"] * kind["head_size"]
-    if len(model.tower_kinds) > 0:
-        tower_kind = model.tower_kinds[0]
-        symbols[layout.S_TOWER_HIDDEN] = tower_kind["hidden_size"]
-        symbols[layout.S_TOWER_HEADS] = tower_kind["heads"]
-        symbols[layout.S_TOWER_HEAD_SIZE] = tower_kind["head_size"]
-    return Workspace(
-        operators=operators,
-        tower_counts=np.zeros((tower, 5), np.int64),
-        lm_counts=np.zeros((segments, 5), np.int64),
-        end=np.zeros(4, np.int64),
-        kv=np.zeros((segments, kinds, 4), np.int64),
-        totals=np.zeros(TOTALS, np.int64),
-        symbols=symbols,
-        seconds=np.zeros((len(layout.PHASES), TIME_CLASSES, 3)),
-        sources=np.zeros(len(layout.PHASES), np.int64),
-        phase_flops=np.zeros(len(layout.PHASES), np.int64),
-        memo=np.zeros(memo_entries, MEMO),
-        words=words,
-        last=np.full_like(words, -1),
-        last_s=np.zeros((most, 3)),
-        last_codes=np.zeros((most, 2), np.int64),
-        stamp=np.zeros(2, np.int64),
-    )

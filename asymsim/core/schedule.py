@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from asymsim.core.arrays import Array, Record
 from asymsim.core.jit import inlined, kernel
-from asymsim.core.layout import (
+from asymsim.core.model_arrays import ModelArrays
+from asymsim.core.schedule_arrays import (
     CEIL,
     ENCODER,
     ENCODER_END,
@@ -12,12 +14,9 @@ from asymsim.core.layout import (
     NEAREST,
     PRESENT,
     TEXT,
-    Array,
-    Load,
-    ModelArrays,
-    Record,
     ScheduleArrays,
 )
+from asymsim.core.token_counts import TokenCounts
 
 
 @kernel
@@ -54,7 +53,7 @@ def apply_step(step: Record, original: int, present: int) -> tuple[int, int, int
 
 
 @inlined
-def run_tower(schedule: ScheduleArrays, load: Load, extra: int, counts: Array) -> int:
+def run_tower(schedule: ScheduleArrays, load: TokenCounts, extra: int, counts: Array) -> int:
     """Fill tokens per encoder segment and return what is left per sequence at the encoder's end.
 
     ``counts`` (segments, 5): patches before the segment's first step, then those that enter its
@@ -86,7 +85,7 @@ def run_tower(schedule: ScheduleArrays, load: Load, extra: int, counts: Array) -
 
 @inlined
 def run_language_model(
-    schedule: ScheduleArrays, model: ModelArrays, load: Load, tower_left: int, counts: Array, end: Array
+    schedule: ScheduleArrays, model: ModelArrays, load: TokenCounts, tower_left: int, counts: Array, end: Array
 ) -> None:
     """Fill visual and text tokens per language-model segment.
 

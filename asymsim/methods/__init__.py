@@ -1,1 +1,1 @@
-"""Pruning methods, one a file: parameters in, a ``Schedule`` out."""
+"""Pruning methods, one a file, and the schedules they make."""

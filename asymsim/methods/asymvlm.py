@@ -6,14 +6,15 @@ from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Method, lm_layers, register
-from asymsim.methods.gap_budget import linear_classes, threshold_classes
-from asymsim.methods.operations import decode_scores, gather, normalise, reduce, similarity, top_k
-from asymsim.methods.requirements import tower_of
-from asymsim.schedule import Operation, Schedule, Step, TextEviction, exact, keep_share, share_of_all
+from asymsim.methods.common.gap_budget import linear_classes, threshold_classes
+from asymsim.methods.common.operations import decode_scores, gather, normalise, reduce, similarity, top_k
+from asymsim.methods.common.requirements import tower_of
+from asymsim.methods.schedule import Operation, Schedule, Step, TextEviction, keep_share
+from asymsim.util.errors import InputError
+from asymsim.util.fractions import exact, share_of_all
+from asymsim.util.strict import STRICT
 
 
 @register("asymvlm")

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError, UnknownNameError, UnsupportedError
-from asymsim.schedule import Schedule
+from asymsim.methods.schedule import Schedule
+from asymsim.util.errors import InputError, UnknownNameError, UnsupportedError
+from asymsim.util.strict import STRICT
 
 Family = Literal["vision", "kv"]
 M = TypeVar("M")
@@ -76,7 +76,7 @@ def register(name: str) -> Callable[[M], M]:
 
 
 @cache
-def methods() -> Mapping[str, type[Method]]:
+def registered_methods() -> Mapping[str, type[Method]]:
     """All methods by name; importing a file of this package is what registers it."""
     package = importlib.import_module("asymsim.methods")
     for module in pkgutil.iter_modules(package.__path__):
@@ -84,7 +84,7 @@ def methods() -> Mapping[str, type[Method]]:
     return dict(sorted(_METHODS.items()))
 
 
-def method(name: str, keep: float | None = None, settings: Mapping[str, Any] | None = None) -> Method:
+def make_method(name: str, keep: float | None = None, settings: Mapping[str, Any] | None = None) -> Method:
     """Make a method from its name, its kept share and further settings.
 
     Raises
@@ -94,7 +94,7 @@ def method(name: str, keep: float | None = None, settings: Mapping[str, Any] | N
     InputError
         If a setting has the wrong kind or range.
     """
-    known = methods()
+    known = registered_methods()
     if name not in known:
         raise UnknownNameError("method", name, known)
     kind = known[name]

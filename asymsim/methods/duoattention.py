@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Family, Method, register
-from asymsim.methods.operations import cache_gather, query_group
-from asymsim.schedule import KvPolicy, Schedule, share_of_all
+from asymsim.methods.common.operations import cache_gather, query_group
+from asymsim.methods.schedule import KvPolicy, Schedule
+from asymsim.util.errors import InputError
+from asymsim.util.fractions import share_of_all
+from asymsim.util.strict import STRICT
 
 
 @register("duoattention")

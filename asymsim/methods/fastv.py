@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Method, lm_layers, register
-from asymsim.methods.operations import gather, head_mean, top_k
-from asymsim.schedule import Schedule, keep_share
+from asymsim.methods.common.operations import gather, head_mean, top_k
+from asymsim.methods.schedule import Schedule, keep_share
+from asymsim.util.errors import InputError
+from asymsim.util.strict import STRICT
 
 
 @register("fastv")

@@ -6,13 +6,14 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Method, register
-from asymsim.methods.operations import gather, head_mean, reduce, similarity, top_k
-from asymsim.methods.requirements import several_crops, visual_sequence, whole_tower
-from asymsim.schedule import Operation, Schedule, Step, exact, keep_share
+from asymsim.methods.common.operations import gather, head_mean, reduce, similarity, top_k
+from asymsim.methods.common.requirements import several_crops, visual_sequence, whole_tower
+from asymsim.methods.schedule import Operation, Schedule, Step, keep_share
+from asymsim.util.errors import InputError
+from asymsim.util.fractions import exact
+from asymsim.util.strict import STRICT
 
 
 @register("flowcut")

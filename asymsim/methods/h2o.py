@@ -6,13 +6,14 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Family, Method, lm_layers, register
-from asymsim.methods.operations import cache_gather, decode_scores, reduce, top_k
-from asymsim.methods.requirements import scored_cache
-from asymsim.schedule import KvPolicy, Schedule, share_of_all
+from asymsim.methods.common.operations import cache_gather, decode_scores, reduce, top_k
+from asymsim.methods.common.requirements import scored_cache
+from asymsim.methods.schedule import KvPolicy, Schedule
+from asymsim.util.errors import InputError
+from asymsim.util.fractions import share_of_all
+from asymsim.util.strict import STRICT
 
 
 @register("h2o")

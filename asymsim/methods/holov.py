@@ -6,13 +6,13 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Method, register
-from asymsim.methods.operations import gather, normalise, reduce, saliency, similarity, top_k
-from asymsim.methods.requirements import attention_layer, tower_of
-from asymsim.schedule import Schedule, keep_share
+from asymsim.methods.common.operations import gather, normalise, reduce, saliency, similarity, top_k
+from asymsim.methods.common.requirements import attention_layer, tower_of
+from asymsim.methods.schedule import Schedule, keep_share
+from asymsim.util.errors import InputError
+from asymsim.util.strict import STRICT
 
 
 @register("holov")

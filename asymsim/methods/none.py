@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, register
-from asymsim.schedule import IDENTITY, Schedule
+from asymsim.methods.schedule import IDENTITY, Schedule
+from asymsim.util.strict import STRICT
 
 
 @register("none")

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, register
-from asymsim.methods.operations import average_into, gather, normalise, reduce, similarity, top_k
-from asymsim.methods.published import unless_keep
-from asymsim.methods.requirements import tower_of
-from asymsim.schedule import Recycle, Schedule, keep_share
+from asymsim.methods.common.operations import average_into, gather, normalise, reduce, similarity, top_k
+from asymsim.methods.common.published_count import unless_keep
+from asymsim.methods.common.requirements import tower_of
+from asymsim.methods.schedule import Recycle, Schedule, keep_share
+from asymsim.util.strict import STRICT
 
 NEIGHBOURS = 32
 

@@ -7,14 +7,15 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Family, Method, lm_layers, register
-from asymsim.methods.operations import cache_gather, cache_scores, reduce, top_k
-from asymsim.methods.published import unless_keep
-from asymsim.methods.requirements import scored_cache
-from asymsim.schedule import KvPolicy, Schedule, exact, share_of_all
+from asymsim.methods.common.operations import cache_gather, cache_scores, reduce, top_k
+from asymsim.methods.common.published_count import unless_keep
+from asymsim.methods.common.requirements import scored_cache
+from asymsim.methods.schedule import KvPolicy, Schedule
+from asymsim.util.errors import InputError
+from asymsim.util.fractions import exact, share_of_all
+from asymsim.util.strict import STRICT
 
 # beta of the released code: the last layer keeps a twentieth of the mean.
 FLATNESS = 20

@@ -6,13 +6,14 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Method, lm_layers, register
-from asymsim.methods.operations import average_into, gather, reduce, similarity, top_k
-from asymsim.methods.requirements import visual_sequence
-from asymsim.schedule import Operation, Recycle, Schedule, Step, exact
+from asymsim.methods.common.operations import average_into, gather, reduce, similarity, top_k
+from asymsim.methods.common.requirements import visual_sequence
+from asymsim.methods.schedule import Operation, Recycle, Schedule, Step
+from asymsim.util.errors import InputError
+from asymsim.util.fractions import exact
+from asymsim.util.strict import STRICT
 
 # Kept of 576 after layers 2, 6 and 15 by the nominal number retained (released code, score.py).
 TABLES = {

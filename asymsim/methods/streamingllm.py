@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Family, Method, register
-from asymsim.methods.operations import cache_gather
-from asymsim.methods.published import unless_keep
-from asymsim.schedule import KvPolicy, Operation, Schedule, share_of_all
+from asymsim.methods.common.operations import cache_gather
+from asymsim.methods.common.published_count import unless_keep
+from asymsim.methods.schedule import KvPolicy, Operation, Schedule
+from asymsim.util.errors import InputError
+from asymsim.util.fractions import share_of_all
+from asymsim.util.strict import STRICT
 
 
 @register("streamingllm")

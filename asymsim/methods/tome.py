@@ -6,13 +6,14 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Method, register
-from asymsim.methods.operations import bipartite_matching
-from asymsim.methods.requirements import whole_tower
-from asymsim.schedule import Schedule, Step, drop_count, exact
+from asymsim.methods.common.operations import bipartite_matching
+from asymsim.methods.common.requirements import whole_tower
+from asymsim.methods.schedule import Schedule, Step, drop_count
+from asymsim.util.errors import InputError
+from asymsim.util.fractions import exact
+from asymsim.util.strict import STRICT
 
 
 @register("tome")

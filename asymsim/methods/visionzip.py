@@ -6,13 +6,22 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Method, register
-from asymsim.methods.operations import average_into, gather, nearest_in_sequence, normalise, reduce, saliency, top_k
-from asymsim.methods.requirements import attention_layer, tower_of
-from asymsim.schedule import Recycle, Schedule, Step, exact
+from asymsim.methods.common.operations import (
+    average_into,
+    gather,
+    nearest_in_sequence,
+    normalise,
+    reduce,
+    saliency,
+    top_k,
+)
+from asymsim.methods.common.requirements import attention_layer, tower_of
+from asymsim.methods.schedule import Recycle, Schedule, Step
+from asymsim.util.errors import InputError
+from asymsim.util.fractions import exact
+from asymsim.util.strict import STRICT
 
 # 54 of 64, 108 of 128, 162 of 192, 135 of 160, 270 of 320, 540 of 640: always 27/32 are dominant.
 DOMINANT = exact("27/32")

@@ -6,11 +6,9 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
 from asymsim.methods.base import Method, lm_layers, register
-from asymsim.methods.operations import (
+from asymsim.methods.common.operations import (
     average_into,
     gather,
     nearest_in_sequence,
@@ -19,8 +17,11 @@ from asymsim.methods.operations import (
     saliency,
     top_k,
 )
-from asymsim.methods.requirements import attention_layer, check_layer, visual_sequence
-from asymsim.schedule import Schedule, Step, exact, keep_share
+from asymsim.methods.common.requirements import attention_layer, check_layer, visual_sequence
+from asymsim.methods.schedule import Schedule, Step, keep_share
+from asymsim.util.errors import InputError
+from asymsim.util.fractions import exact
+from asymsim.util.strict import STRICT
 
 
 @register("vscan")

@@ -1,1 +1,1 @@
-"""Serving under load: requests over time -> a fleet's schedule of steps -> latencies, goodput and the GPUs needed."""
+"""Serving under load: requests over time, a cluster's engine steps, latencies, goodput, energy and cost."""

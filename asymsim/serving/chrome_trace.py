@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.core.layout import Array
-from asymsim.core.machine import TICK_S
+from asymsim.core.arrays import Array
 from asymsim.core.serving.layout import EVENTS, STATUS
-from asymsim.serving.served import Served
-from asymsim.units import GIB, MICRO
+from asymsim.core.times.device import TICK_S
+from asymsim.serving.results import SimulationResult
+from asymsim.util.units import GIB, MICRO
 
 US_PER_TICK = TICK_S / MICRO
 FLEET = 0
@@ -24,7 +24,7 @@ FLEET = 0
 Event = dict[str, Any]
 
 
-def trace_text(served: Served) -> str:
+def trace_text(served: SimulationResult) -> str:
     """The log of a simulation as the text of a trace; samples beyond the log's end are left out."""
     log = served.log[np.argsort(served.log["ticks"], kind="stable")]
     steps = log["kind"] == EVENTS.index("step")
@@ -104,7 +104,7 @@ def _closed(phase: tuple[int, Event] | None, ticks: int) -> Iterator[Event]:
         yield {**phase[1], "ph": "e", "ts": ticks * US_PER_TICK}
 
 
-def _counters(served: Served, last: int) -> Iterator[Event]:
+def _counters(served: SimulationResult, last: int) -> Iterator[Event]:
     for start_s, waiting, running, kv_bytes, *_ in served.samples.tolist():
         if start_s > last * TICK_S:
             return

@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from asymsim.catalogue.gpu import gpu
-from asymsim.scenario import Scenario
-from asymsim.serving.load import Load
-from asymsim.serving.metrics import metrics
-from asymsim.serving.power import Tariff, cost
-from asymsim.serving.served import Served
-from asymsim.serving.server import Fleet, Server
+from asymsim.catalogue.gpu import load_gpu
+from asymsim.estimator.scenario import Scenario
+from asymsim.serving.config import ClusterConfig, EngineConfig
+from asymsim.serving.metrics import serving_metrics
+from asymsim.serving.power import Tariff, run_cost
+from asymsim.serving.results import SimulationResult
 from asymsim.serving.slo import Slo
+from asymsim.serving.workload.spec import WorkloadSpec
 
 
-def document_of(
+def serving_document(
     scenario: Scenario,
-    load: Load,
-    server: Server,
-    fleet: Fleet,
-    served: Served,
+    load: WorkloadSpec,
+    server: EngineConfig,
+    fleet: ClusterConfig,
+    served: SimulationResult,
     slo: Slo | None = None,
     tariff: Tariff | None = None,
 ) -> dict[str, Any]:
@@ -29,8 +29,8 @@ def document_of(
     The keys from ``model_id`` to ``max_concurrency``, and all of the metrics, are those that ``vllm bench serve``
     saves, so what reads its results reads these.
     """
-    run = metrics(served, slo)
-    device = gpu(scenario.gpu)
+    run = serving_metrics(served, slo)
+    device = load_gpu(scenario.gpu)
     endless = load.target_request_rate is None and load.trace is None
     return {
         "model_id": scenario.model,
@@ -47,7 +47,7 @@ def document_of(
         "kv_dtype": scenario.kv_dtype,
         "engine": scenario.engine,
         **run.to_dict(),
-        **cost(run, device, tariff).to_dict(),
+        **run_cost(run, device, tariff).to_dict(),
         "load": asdict(load),
         "fleet": asdict(fleet),
         "server": asdict(server),

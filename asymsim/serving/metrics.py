@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.core.layout import Array
+from asymsim.core.arrays import Array
 from asymsim.core.serving.layout import DONE, STATUS
+from asymsim.serving.results import SimulationResult
 from asymsim.serving.saturation import Backlog, backlog_of
-from asymsim.serving.served import Served
 from asymsim.serving.slo import Slo
-from asymsim.serving.summary import Summary, of_histogram, of_values
-from asymsim.units import MILLI
+from asymsim.serving.summary import Summary, summarise_histogram, summarise_values
+from asymsim.util.units import MILLI
 
 # Refused requests that are named, of each kind.
 NAMED = 10
@@ -77,7 +77,7 @@ class ServingMetrics:
         }
 
 
-def metrics(served: Served, slo: Slo | None = None) -> ServingMetrics:
+def serving_metrics(served: SimulationResult, slo: Slo | None = None) -> ServingMetrics:
     """Sum up a simulation.
 
     Times are those of requests that were done. A request of one token has no TPOT and meets any limit of it; one that
@@ -98,11 +98,11 @@ def metrics(served: Served, slo: Slo | None = None) -> ServingMetrics:
     after = int((output - 1)[long].sum())
     state = backlog_of(served)
     times = {
-        "ttft": of_values(ttft),
-        "tpot": of_values(tpot[long]),
-        "itl": of_histogram(served.gaps, float((e2e - ttft)[long].sum()) / after if after else None),
-        "e2el": of_values(e2e),
-        "queue": of_values(queue),
+        "ttft": summarise_values(ttft),
+        "tpot": summarise_values(tpot[long]),
+        "itl": summarise_histogram(served.gaps, float((e2e - ttft)[long].sum()) / after if after else None),
+        "e2el": summarise_values(e2e),
+        "queue": summarise_values(queue),
     }
     if state.saturated:
         times |= dict.fromkeys(WAITING, Summary())
@@ -139,7 +139,7 @@ def metrics(served: Served, slo: Slo | None = None) -> ServingMetrics:
     )
 
 
-def _counts(served: Served, done: Array, output: Array, end: Array) -> dict[str, int]:
+def _counts(served: SimulationResult, done: Array, output: Array, end: Array) -> dict[str, int]:
     refused = {reason: int((served.status == code).sum()) for code, reason in enumerate(STATUS) if code != DONE}
     return {
         "completed": int(done.sum()),

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from asymsim.catalogue.gpu import Gpu, gpu
-from asymsim.errors import InputError
+from asymsim.catalogue.gpu import Gpu, load_gpu
 from asymsim.serving.metrics import ServingMetrics
-from asymsim.units import MEGA
+from asymsim.util.errors import InputError
+from asymsim.util.units import MEGA
 
 SECONDS_PER_HOUR = 3600.0
 # Our choice, for a model that is loaded and idle. An H100 SXM (700 W) draws 70 W at rest and an A100 SXM (400 W) 58 W
@@ -81,7 +81,7 @@ class Cost:
         return asdict(self)
 
 
-def cost(run: ServingMetrics, device: Gpu, tariff: Tariff | None = None) -> Cost:
+def run_cost(run: ServingMetrics, device: Gpu, tariff: Tariff | None = None) -> Cost:
     """Energy and cost of a run on GPUs of one kind.
 
     With b the share of time at work, P the power limit and s the idle share, energy = GPUs x seconds x P x
@@ -128,7 +128,7 @@ def read_prices(text: str) -> dict[str, float]:
             dollars = math.nan
         if not 0.0 < dollars < math.inf:
             raise InputError("price", part, "write gpu=dollars an hour above 0, such as h100_sxm=2.49")
-        known = gpu(name).name
+        known = load_gpu(name).name
         if known in prices:
             raise InputError("price", part, f"the price of {known} is given twice")
         prices[known] = dollars

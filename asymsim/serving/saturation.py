@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asymsim.core.layout import Array
+from asymsim.core.arrays import Array
 from asymsim.core.serving.layout import DONE, UNFINISHED
-from asymsim.serving.served import Served
+from asymsim.serving.results import SimulationResult
 
 # Below this, chance alone moves the backlog as far as any but an absurd load.
 FEWEST = 100
@@ -87,7 +87,7 @@ def backlog(sent_s: Array, e2e_s: Array, begun_s: float | None = None) -> Backlo
     return Backlog(saturated, asked, asked - growth_per_s, growth_per_s)
 
 
-def backlog_of(served: Served) -> Backlog:
+def backlog_of(served: SimulationResult) -> Backlog:
     """The backlog of a simulation, refused requests left out; one whose concurrency is limited has none."""
     taken = np.isin(served.status, (DONE, UNFINISHED)) & np.isfinite(served.sent_s)
     done = served.status == DONE

@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from asymsim.core.layout import Array
-from asymsim.core.machine import TICK_S
+from asymsim.core.arrays import Array
 from asymsim.core.serving import layout
-from asymsim.core.serving.fleet import serve
-from asymsim.core.serving.layout import DONE, UNFINISHED, Limits, State
-from asymsim.errors import InputError
-from asymsim.estimation import Setting, setting
-from asymsim.scenario import Scenario
-from asymsim.serving.prepare import Kinds, kinds_of
-from asymsim.serving.requests import Requests
-from asymsim.serving.served import SAMPLE, Served
-from asymsim.serving.server import Fleet, Server
-from asymsim.serving.state import prepared
+from asymsim.core.serving.fleet import advance
+from asymsim.core.serving.layout import DONE, UNFINISHED, Capacity, State
+from asymsim.core.times.device import TICK_S
+from asymsim.estimator.resolve import ResolvedScenario, resolve
+from asymsim.estimator.scenario import Scenario
+from asymsim.serving.config import ClusterConfig, EngineConfig
+from asymsim.serving.request_classes import RequestClasses, request_classes
+from asymsim.serving.results import SAMPLE, SimulationResult
+from asymsim.serving.state import initial_state
+from asymsim.serving.workload.requests import Requests
+from asymsim.util.errors import InputError
 
 # Events between two looks at progress.
 SLICE = 200_000
@@ -28,12 +28,12 @@ Progress = Callable[[int, int], None]
 def simulate(
     scenario: Scenario,
     requests: Requests,
-    server: Server | None = None,
-    fleet: Fleet | None = None,
+    server: EngineConfig | None = None,
+    fleet: ClusterConfig | None = None,
     *,
     events: int = 0,
     progress: Progress | None = None,
-) -> Served:
+) -> SimulationResult:
     """Serve ``requests`` by a fleet of the scenario's model, GPU, parallelism, formats, engine and schedule.
 
     A request alone has the TTFT and TPOT of `asymsim.estimate` to the bit, if its prompt is prefilled in one step.
@@ -61,25 +61,25 @@ def simulate(
     AsymsimError
         If a name is unknown, a value out of range, or the weights leave no room for a cache.
     """
-    server, fleet = server or Server(), fleet or Fleet()
-    bound = setting(scenario)
-    kinds = kinds_of(bound, requests, server)
-    return serve_kinds(bound, kinds, requests, server, fleet, events=events, progress=progress)
+    server, fleet = server or EngineConfig(), fleet or ClusterConfig()
+    bound = resolve(scenario)
+    kinds = request_classes(bound, requests, server)
+    return simulate_classes(bound, kinds, requests, server, fleet, events=events, progress=progress)
 
 
-def serve_kinds(
-    bound: Setting,
-    kinds: Kinds,
+def simulate_classes(
+    bound: ResolvedScenario,
+    kinds: RequestClasses,
     requests: Requests,
-    server: Server,
-    fleet: Fleet,
+    server: EngineConfig,
+    fleet: ClusterConfig,
     *,
     events: int = 0,
     progress: Progress | None = None,
-) -> Served:
+) -> SimulationResult:
     """`simulate` for a setting whose kinds of requests are known: they are the same for fleets of any size."""
-    state, pace, limits = prepared(bound, kinds, requests, server, fleet, events)
-    while serve(state, pace, limits, SLICE):
+    state, pace, limits = initial_state(bound, kinds, requests, server, fleet, events)
+    while advance(state, pace, limits, SLICE):
         if progress is not None:
             progress(int(state.fleet[0]["arrived"]), len(requests))
     unserved = int((state.requests["status"] == UNFINISHED).sum())
@@ -104,7 +104,9 @@ def _samples(state: State) -> Array:
     return made
 
 
-def _served(requests: Requests, kinds: Kinds, state: State, limits: Limits, tp_size: int, fleet: Fleet) -> Served:
+def _served(
+    requests: Requests, kinds: RequestClasses, state: State, limits: Capacity, tp_size: int, fleet: ClusterConfig
+) -> SimulationResult:
     asked, whole = state.requests, state.fleet[0]
 
     def since(name: str) -> Array:
@@ -112,7 +114,7 @@ def _served(requests: Requests, kinds: Kinds, state: State, limits: Limits, tp_s
         return np.where(asked[name] == layout.NEVER, np.nan, spans)
 
     decoding = fleet.replicas + fleet.prefill_replicas + fleet.decode_replicas
-    return Served(
+    return SimulationResult(
         requests=requests,
         status=asked["status"].astype(np.int8),
         visual_tokens=kinds.visual_tokens,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
-from asymsim.errors import InputError
-from asymsim.units import MILLI
+from asymsim.core.arrays import Array
+from asymsim.util.errors import InputError
+from asymsim.util.strict import STRICT
+from asymsim.util.units import MILLI
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -51,3 +53,33 @@ def slo_ms(ttft: float | None = None, tpot: float | None = None, e2e: float | No
             raise InputError(field, limit, "give milliseconds above 0")
     seconds = [None if limit is None else limit * MILLI for limit in (ttft, tpot, e2e)]
     return Slo(ttft_s=seconds[0], tpot_s=seconds[1], e2e_s=seconds[2])
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SloTarget:
+    """What a fleet must do.
+
+    Attributes
+    ----------
+    slo : Slo
+        At least one limit.
+    percentile : float
+        The share of all requests, in per cent, that must meet each limit, from 1 to 99.99.
+    """
+
+    slo: Slo
+    percentile: float = 99.0
+
+    def __post_init__(self) -> None:
+        if not self.slo.given:
+            raise InputError("ttft, tpot, e2e", None, "give one limit or more; a plan is to meet them")
+        if not 1.0 <= self.percentile <= 99.99:
+            raise InputError("percentile", self.percentile, "give per cent of the requests, from 1 to 99.99")
+
+    def at(self, values: Array) -> float:
+        """The smallest of ``values`` that at least ``percentile`` per cent of them do not exceed; nan of none."""
+        if not len(values):
+            return math.nan
+        # 99 % of 4000 are 3960, also in floating point.
+        place = max(1, math.ceil(len(values) * self.percentile / 100 - 1e-9)) - 1
+        return float(np.partition(values, place)[place])

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from asymsim.core.estimate import MANY, workspace
-from asymsim.core.latency import MEMO
-from asymsim.core.layout import Array
-from asymsim.core.machine import TICKS_PER_S
+from asymsim.core.arrays import Array
 from asymsim.core.serving import layout
-from asymsim.core.serving.layout import EVENT, GAP_BINS, UNFINISHED, Limits, Pace, State
-from asymsim.errors import InputError
-from asymsim.estimation import Setting
-from asymsim.serving.limits import limits_of
-from asymsim.serving.prepare import Kinds
-from asymsim.serving.requests import Requests
-from asymsim.serving.server import Fleet, Server
+from asymsim.core.serving.layout import EVENT, GAP_BINS, UNFINISHED, Capacity, State, StepTimeModel
+from asymsim.core.times.device import TICKS_PER_S
+from asymsim.core.times.product_memo import MEMO
+from asymsim.core.workspace import MEMO_ENTRIES_SWEEP, workspace
+from asymsim.estimator.resolve import ResolvedScenario
+from asymsim.serving.capacity import capacity_of
+from asymsim.serving.config import ClusterConfig, EngineConfig
+from asymsim.serving.request_classes import RequestClasses
+from asymsim.serving.workload.requests import Requests
+from asymsim.util.errors import InputError
 
 # Windows of the time line, and their first length.
 SAMPLES, WINDOW_TICKS = 4096, 2**32
@@ -28,18 +28,23 @@ LARGEST_FLEET = 2**27
 ROLES = ("replicas", "encoder_replicas", "prefill_replicas", "decode_replicas")
 
 
-def prepared(
-    bound: Setting, kinds: Kinds, requests: Requests, server: Server, fleet: Fleet, events: int
-) -> tuple[State, Pace, Limits]:
+def initial_state(
+    bound: ResolvedScenario,
+    kinds: RequestClasses,
+    requests: Requests,
+    server: EngineConfig,
+    fleet: ClusterConfig,
+    events: int,
+) -> tuple[State, StepTimeModel, Capacity]:
     """A fleet at rest and requests that are still to come, what step times follow from, and the limits."""
-    limits = limits_of(bound, server, fleet, kinds.activation_bytes)
-    return _state(requests, kinds, fleet, limits, events), pace_of(bound, limits), limits
+    limits = capacity_of(bound, server, fleet, kinds.activation_bytes)
+    return _state(requests, kinds, fleet, limits, events), step_time_model(bound, limits), limits
 
 
-def pace_of(bound: Setting, limits: Limits) -> Pace:
+def step_time_model(bound: ResolvedScenario, limits: Capacity) -> StepTimeModel:
     """What step times follow from."""
     most = min(LARGEST_TABLE, limits.max_tokens + limits.max_seqs) + 1
-    return Pace(
+    return StepTimeModel(
         model=bound.model_arrays,
         gpu=bound.gpu_arrays,
         precision=bound.precision,
@@ -47,12 +52,12 @@ def pace_of(bound: Setting, limits: Limits) -> Pace:
         head=np.full(limits.max_seqs + 1, layout.NONE, np.int64),
         embed=np.full(most, layout.NONE, np.int64),
         rows=workspace(bound.model_arrays, bound.dense).operators,
-        memo=np.zeros(MANY, MEMO),
+        memo=np.zeros(MEMO_ENTRIES_SWEEP, MEMO),
         host_ticks=round(bound.gpu_arrays.host_s * TICKS_PER_S),
     )
 
 
-def _state(requests: Requests, kinds: Kinds, fleet: Fleet, limits: Limits, events: int) -> State:
+def _state(requests: Requests, kinds: RequestClasses, fleet: ClusterConfig, limits: Capacity, events: int) -> State:
     """A fleet at rest and requests that are still to come."""
     if len(requests) and not 0 <= requests.arrival_s[0] <= requests.arrival_s[-1] <= LONGEST_S:
         raise InputError("arrival_s", float(requests.arrival_s[-1]), f"give arrivals from 0 to {LONGEST_S} s")
@@ -97,7 +102,7 @@ def _state(requests: Requests, kinds: Kinds, fleet: Fleet, limits: Limits, event
     )
 
 
-def _shared_images(requests: Requests, kinds: Kinds) -> tuple[Array, int]:
+def _shared_images(requests: Requests, kinds: RequestClasses) -> tuple[Array, int]:
     """A number for each image that several requests have, ``NONE`` for the others; how many there are."""
     named = requests.image_of >= 0
     if not named.any():

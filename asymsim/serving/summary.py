@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from asymsim.core.layout import Array
+from asymsim.core.arrays import Array
 from asymsim.core.serving.layout import GAP_FIRST_S, GAP_RATIO
 
 PERCENTILES = (50, 90, 95, 99)
@@ -37,7 +37,7 @@ class Summary:
         return {f"{figure}_{name}_ms": None if value is None else value * 1e3 for figure, value in seconds.items()}
 
 
-def of_values(values: Array) -> Summary:
+def summarise_values(values: Array) -> Summary:
     """Sum up seconds, shape (values,)."""
     if not len(values):
         return Summary()
@@ -45,8 +45,8 @@ def of_values(values: Array) -> Summary:
     return Summary(float(values.mean()), cut[0], float(values.std()), dict(zip(PERCENTILES, cut, strict=True)))
 
 
-def of_histogram(counts: Array, mean: float | None = None) -> Summary:
-    """Sum up gaps between tokens that were counted by size, as ``Served.gaps``.
+def summarise_histogram(counts: Array, mean: float | None = None) -> Summary:
+    """Sum up gaps between tokens that were counted by size, as ``SimulationResult.gaps``.
 
     A gap counts as the geometric middle of its bin, at most 0.25 % off.
 

@@ -1,1 +1,1 @@
-"""Many scenarios at once, in compiled blocks."""
+"""Sweeps: many scenarios at once, in compiled blocks."""

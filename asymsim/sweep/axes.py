@@ -9,23 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.core.layout import Array
-from asymsim.errors import InputError, UnknownNameError
-from asymsim.scenario import Scenario
-from asymsim.sweep.draws import Drawn, read_drawn
+from asymsim.core.arrays import Array
+from asymsim.estimator.scenario import Scenario
+from asymsim.estimator.token_counts import (
+    IMAGE_BOUNDS,
+    TOKEN_BOUNDS,
+)
 from asymsim.sweep.ranges import read_range
-from asymsim.toml_values import integer
-from asymsim.workload import LARGEST_BATCH, LARGEST_IMAGE_PIXELS, LARGEST_IMAGES, LARGEST_TOKENS
+from asymsim.util.errors import InputError, UnknownNameError
+from asymsim.util.sampling import Distribution, read_sampled_axis
+from asymsim.util.toml import integer
 
-# Columns of the compiled core, and fields that a model's image rule turns into such; all others make a new setting.
-TOKENS = {"text_tokens": (1, LARGEST_TOKENS), "output_tokens": (1, LARGEST_TOKENS), "batch_size": (1, LARGEST_BATCH)}
-IMAGES = {
-    "num_images": (0, LARGEST_IMAGES),
-    "image_height": (1, LARGEST_IMAGE_PIXELS),
-    "image_width": (1, LARGEST_IMAGE_PIXELS),
-    "visual_tokens": (0, LARGEST_TOKENS),
-}
-WHOLE = {**IMAGES, **TOKENS, "tp_size": (1, 1024)}
+WHOLE = {**IMAGE_BOUNDS, **TOKEN_BOUNDS, "tp_size": (1, 1024)}
 # Sweeps count the mask's pairs; the other conventions belong to single estimates.
 FIELDS = tuple(field.name for field in dataclasses.fields(Scenario) if field.name != "convention")
 SETTINGS = "settings."
@@ -60,13 +55,13 @@ class Axis:
     """
 
     fields: tuple[str, ...]
-    values: tuple[Listed | Drawn, ...]
+    values: tuple[Listed | Distribution, ...]
     size: int
 
     @property
     def rank(self) -> int:
         """0 where the axis changes the compiled setting, 1 the images, 2 token counts alone."""
-        return min(2 if field in TOKENS else 1 if field in IMAGES else 0 for field in self.fields)
+        return min(2 if field in TOKEN_BOUNDS else 1 if field in IMAGE_BOUNDS else 0 for field in self.fields)
 
     def item(self, index: int) -> dict[str, Any]:
         """The values of all its fields, without those left as they are."""
@@ -174,7 +169,7 @@ def _range(field: str, content: Mapping[str, Any], where: str) -> tuple[Any, ...
 def _drawn(field: str, content: Mapping[str, Any], where: str) -> tuple[Axis, str | None]:
     if field not in WHOLE and field != "keep":
         raise InputError(where, dict(content), "only numbers can be drawn; give a list")
-    drawn, samples, group = read_drawn(content, where, field in WHOLE, WHOLE.get(field, (0.0, 1.0)))
+    drawn, samples, group = read_sampled_axis(content, where, field in WHOLE, WHOLE.get(field, (0.0, 1.0)))
     return Axis((field,), (drawn,), samples), group
 
 
@@ -183,7 +178,7 @@ def _joined(name: str, group: list[Axis]) -> Axis:
     sizes = {axis.size for axis in group}
     if len(sizes) > 1:
         raise InputError(f"axes drawn with {name!r}: samples", sorted(sizes), "give all the same number")
-    seeds = [axis.values[0].seed for axis in group if isinstance(axis.values[0], Drawn)]
+    seeds = [axis.values[0].seed for axis in group if isinstance(axis.values[0], Distribution)]
     if len(set(seeds)) < len(seeds):
         raise InputError(f"axes drawn with {name!r}: seed", seeds, "give each its own, or they rise and fall together")
     return Axis(

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from asymsim.core.estimate import COUNTS, FEW, MANY, TIMES, evaluate_rows, workspace
-from asymsim.core.layout import Array, Load, Workspace
-from asymsim.estimation import Setting
-from asymsim.memory import USABLE_SHARE, WORKSPACE_BYTES, kv_share, weights_bytes
+from asymsim.core.arrays import Array
+from asymsim.core.estimate import COUNT_COLUMNS, TIME_COLUMNS, evaluate_rows
+from asymsim.core.token_counts import TokenCounts
+from asymsim.core.workspace import MEMO_ENTRIES_SINGLE, MEMO_ENTRIES_SWEEP, Workspace, workspace
+from asymsim.estimator.memory import USABLE_SHARE, WORKSPACE_BYTES, kv_share, weights_bytes
+from asymsim.estimator.resolve import ResolvedScenario
 
 ENDS = ("_p05", "", "_p95")
 DERIVED = ("peak_bytes", "max_batch_size", *(f"tpot_s{end}" for end in ENDS))
-FIGURES = (*COUNTS, *TIMES, *DERIVED)
+FIGURES = (*COUNT_COLUMNS, *TIME_COLUMNS, *DERIVED)
 # Without the ends of intervals, which take as much memory as all the rest.
 MEDIANS = tuple(name for name in FIGURES if not name.endswith(("_p05", "_p95")))
 # Large enough to hide the cost of a call, small enough to stay in the cache.
 BLOCK_ROWS = 1 << 14
 # A sweep of fewer rows than this does not repay a large memory of matrix times.
 MANY_ROWS = 1 << 10
-_KV_CACHE, _ACTIVATION = COUNTS.index("kv_cache_bytes"), COUNTS.index("activation_bytes")
+_KV_CACHE, _ACTIVATION = COUNT_COLUMNS.index("kv_cache_bytes"), COUNT_COLUMNS.index("activation_bytes")
 
 
 class Evaluator:
@@ -33,15 +35,15 @@ class Evaluator:
         Evaluate the setting unpruned instead.
     """
 
-    def __init__(self, bound: Setting, rows: int, dense: bool = False) -> None:
+    def __init__(self, bound: ResolvedScenario, rows: int, dense: bool = False) -> None:
         self.bound = bound
         self.schedules = ((1.0, bound.dense),) if dense else bound.schedules
-        entries = MANY if rows >= MANY_ROWS else FEW
+        entries = MEMO_ENTRIES_SWEEP if rows >= MANY_ROWS else MEMO_ENTRIES_SINGLE
         self._spaces: list[Workspace] = [
             workspace(bound.model_arrays, schedule, entries) for _, schedule in self.schedules
         ]
         size = min(rows, BLOCK_ROWS)
-        self._counts, self._times = np.empty((size, len(COUNTS)), np.int64), np.empty((size, len(TIMES)))
+        self._counts, self._times = np.empty((size, len(COUNT_COLUMNS)), np.int64), np.empty((size, len(TIME_COLUMNS)))
 
     def figures(self, loads: Array) -> dict[str, Array]:
         """``FIGURES`` of up to ``BLOCK_ROWS`` rows (rows, the fields of ``Load``), and ``worst_bytes``.
@@ -67,20 +69,20 @@ class Evaluator:
                 kv_bytes = kv_bytes + share * own_kv_bytes
         assert isinstance(total_counts, np.ndarray)
         assert isinstance(total_times, np.ndarray)
-        block = {name: total_counts[:, index] for index, name in enumerate(COUNTS)}
-        block.update({name: total_times[:, index] for index, name in enumerate(TIMES)})
+        block = {name: total_counts[:, index] for index, name in enumerate(COUNT_COLUMNS)}
+        block.update({name: total_times[:, index] for index, name in enumerate(TIME_COLUMNS)})
         fixed = weights_bytes(bound.model, bound.precision) + WORKSPACE_BYTES
         activation_bytes = np.rint(block["activation_bytes"]).astype(np.int64)
         block["peak_bytes"] = fixed + np.rint(kv_bytes).astype(np.int64) + activation_bytes
-        batch = loads[:, Load._fields.index("batch_size")]
+        batch = loads[:, TokenCounts._fields.index("batch_size")]
         block["max_batch_size"] = np.maximum(0, usable_bytes(bound) // (worst / batch))
         block["worst_bytes"] = worst
-        steps = loads[:, Load._fields.index("output_tokens")] - 1
+        steps = loads[:, TokenCounts._fields.index("output_tokens")] - 1
         for end in ENDS:
             block[f"tpot_s{end}"] = np.where(steps > 0, block[f"decode_s{end}"] / np.maximum(1, steps), np.nan)
         return block
 
 
-def usable_bytes(bound: Setting) -> float:
+def usable_bytes(bound: ResolvedScenario) -> float:
     """What a GPU has for cache and activations, beside the weights."""
     return USABLE_SHARE * bound.gpu.capacity_bytes - weights_bytes(bound.model, bound.precision) - WORKSPACE_BYTES

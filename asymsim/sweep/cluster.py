@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from asymsim.errors import InputError, MissingExtraError
+from asymsim.util.errors import InputError, MissingExtraError
 
 # An unreachable scheduler is told after this long.
 PATIENCE_S = 6

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from asymsim.core.layout import Array
-from asymsim.errors import InputError, UnknownNameError
+from asymsim.core.arrays import Array
+from asymsim.util.errors import InputError, UnknownNameError
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le,

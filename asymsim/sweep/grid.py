@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from asymsim.core.layout import Array, Load
-from asymsim.errors import InputError
-from asymsim.estimation import Setting, check_countable
-from asymsim.scenario import Scenario
-from asymsim.sweep.axes import IMAGES, SETTINGS, TOKENS, Axis
-from asymsim.workload import Workload, workload
+from asymsim.core.arrays import Array
+from asymsim.core.token_counts import TokenCounts
+from asymsim.estimator.resolve import ResolvedScenario
+from asymsim.estimator.scenario import Scenario
+from asymsim.estimator.token_counts import IMAGE_BOUNDS, TOKEN_BOUNDS, RequestTokens, check_countable, request_tokens
+from asymsim.sweep.axes import SETTINGS, Axis
+from asymsim.util.errors import InputError
 
 
 class Grid:
@@ -123,12 +124,12 @@ def checked_scenario(values: Mapping[str, Any]) -> Scenario:
 class Loads:
     """The token counts of a setting's rows, as the compiled core takes them."""
 
-    def __init__(self, grid: Grid, scenario: Scenario, bound: Setting) -> None:
+    def __init__(self, grid: Grid, scenario: Scenario, bound: ResolvedScenario) -> None:
         self._grid, self._bound = grid, bound
-        self._fixed = {field: getattr(scenario, field) for field in (*IMAGES, *TOKENS)}
-        self._known: dict[int, tuple[Workload, Load]] = {}
+        self._fixed = {field: getattr(scenario, field) for field in (*IMAGE_BOUNDS, *TOKEN_BOUNDS)}
+        self._known: dict[int, tuple[RequestTokens, TokenCounts]] = {}
         # What passed the check on 64 bits; nothing smaller needs one.
-        self._checked = np.full(len(Load._fields), -1)
+        self._checked = np.full(len(TokenCounts._fields), -1)
 
     def of(self, digits: Sequence[Array]) -> Array:
         """The rows that stand there on the axes: int64 of shape (rows, the fields of ``Load``).
@@ -145,7 +146,7 @@ class Loads:
             for axis, digit in zip(grid.inner, inner, strict=True)
             for field, values in zip(axis.fields, axis.values, strict=True)
         }
-        loads = np.empty((len(digits[0]) if digits else 1, len(Load._fields)), np.int64)
+        loads = np.empty((len(digits[0]) if digits else 1, len(TokenCounts._fields)), np.int64)
         numbers = np.zeros(len(loads), np.int64)
         for axis, digit in zip(grid.images, digits, strict=False):
             numbers = numbers * axis.size + digit
@@ -155,23 +156,23 @@ class Loads:
         for number, (begin, end) in zip(firsts, itertools.pairwise(edges), strict=True):
             loads[begin:end] = self._of_images(number)[1]
         for field, column in columns.items():
-            loads[:, Load._fields.index(field)] = column
+            loads[:, TokenCounts._fields.index(field)] = column
         largest = np.maximum.reduceat(loads, edges[:-1], axis=0)
         for place in np.flatnonzero((largest > self._checked).any(axis=1)).tolist():
             if (largest[place] > self._checked).any():
                 self._check(self._of_images(firsts[place])[0], largest[place])
         return loads
 
-    def _check(self, one: Workload, largest: Array) -> None:
-        counts: dict[str, Any] = {field: int(largest[Load._fields.index(field)]) for field in TOKENS}
+    def _check(self, one: RequestTokens, largest: Array) -> None:
+        counts: dict[str, Any] = {field: int(largest[TokenCounts._fields.index(field)]) for field in TOKEN_BOUNDS}
         check_countable(self._bound, dataclasses.replace(one, **counts))
         self._checked = largest
 
-    def _of_images(self, number: int) -> tuple[Workload, Load]:
+    def _of_images(self, number: int) -> tuple[RequestTokens, TokenCounts]:
         """What one combination of the image axes makes of the model's image rule."""
         if number not in self._known:
             if len(self._known) > 4096:
                 self._known.clear()
-            made = workload(self._bound.model, **{**self._fixed, **self._grid.image_items(number)})
+            made = request_tokens(self._bound.model, **{**self._fixed, **self._grid.image_items(number)})
             self._known[number] = made, made.load()
         return self._known[number]

@@ -7,12 +7,12 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from asymsim.catalogue.engine import engine
-from asymsim.catalogue.gpu import gpu
-from asymsim.catalogue.load import model
-from asymsim.scenario import Scenario
-from asymsim.schedule_file import read_schedule
-from asymsim.version import __version__
+from asymsim.catalogue.engine import load_engine
+from asymsim.catalogue.gpu import load_gpu
+from asymsim.catalogue.load import load_model
+from asymsim.estimator.scenario import Scenario
+from asymsim.methods.schedule_file import read_schedule
+from asymsim.util.version import __version__
 
 if TYPE_CHECKING:
     from asymsim.sweep.study import Study
@@ -30,9 +30,9 @@ def study_hash(study: Study) -> str:
         else:
             names.update(axis.item(index).get(field, base[field]) for index in range(axis.size))
     resolved = {
-        "model": [repr(model(name)) for name in sorted(named["model"])],
-        "gpu": [repr(gpu(name)) for name in sorted(named["gpu"])],
-        "engine": [repr(engine(name)) for name in sorted(named["engine"])],
+        "model": [repr(load_model(name)) for name in sorted(named["model"])],
+        "gpu": [repr(load_gpu(name)) for name in sorted(named["gpu"])],
+        "engine": [repr(load_engine(name)) for name in sorted(named["engine"])],
         "schedule": [repr(read_schedule(name)) for name in sorted(named["schedule"] - {None})],
     }
     content = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from asymsim.estimation import setting
-from asymsim.sweep.figures import Figures
+from asymsim.estimator.resolve import resolve
+from asymsim.sweep.columns import Figures
 from asymsim.sweep.grid import Loads
-from asymsim.sweep.partial import States
-from asymsim.sweep.reduce import Reducer, State
+from asymsim.sweep.reductions.counts import Reducer, State
+from asymsim.sweep.reductions.partial import States
 from asymsim.sweep.study import Study
 
 
@@ -54,7 +54,7 @@ def row(study: Study, number: int, figures: tuple[str, ...] = ()) -> dict[str, A
     setting_number, place = divmod(number, grid.rows_per_setting)
     names = tuple(dict.fromkeys((*figures, *study.figures)))
     scenario = grid.setting_scenario(setting_number)
-    bound = setting(scenario)
+    bound = resolve(scenario)
     loads = Loads(grid, scenario, bound).of(grid.digits(place, place + 1))
     found = {name: column[0].item() for name, column in Figures(bound, names, 1).of(loads).items()}
     shown = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in found.items()}

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from asymsim.errors import InputError
-from asymsim.toml_values import Reader, choice, integer, need, number, table
+from asymsim.util.errors import InputError
+from asymsim.util.toml import Reader, choice, integer, need, number, table
 
 LARGEST_LIST = 10**7
 _KEYS: dict[str, Reader] = {

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.core.layout import Array
-from asymsim.errors import MissingExtraError
+from asymsim.core.arrays import Array
 from asymsim.sweep.axes import Listed
-from asymsim.sweep.figures import FIGURES, WHOLE
-from asymsim.sweep.part import Block, Work
+from asymsim.sweep.blocks import Block, Work
+from asymsim.sweep.columns import FIGURES, WHOLE
 from asymsim.sweep.study import Study
+from asymsim.util.parquet import arrow
 
 
 def parquet_bytes(study: Study, made: Iterable[Block], work: Work) -> bytes:
@@ -58,22 +58,6 @@ def parquet_bytes(study: Study, made: Iterable[Block], work: Work) -> bytes:
     content: bytes = sink.getvalue().to_pybytes()
     work.timed("encode", now)
     return content
-
-
-def arrow() -> tuple[Any, Any]:
-    """pyarrow and its Parquet module.
-
-    Raises
-    ------
-    MissingExtraError
-        If it is not installed.
-    """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise MissingExtraError("Parquet needs pyarrow: pip install 'asymsim[sweep]', or ask for csv") from None
-    return pa, parquet
 
 
 def csv_bytes(study: Study, made: Iterable[Block], work: Work) -> bytes:

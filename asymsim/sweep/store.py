@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from asymsim.errors import InputError
-from asymsim.files import make_folder, write_file
-from asymsim.sweep.partial import States, load, merge
+from asymsim.sweep.reductions.partial import States, load_states, merge_states
 from asymsim.sweep.study import Study
-from asymsim.version import __version__
+from asymsim.util.errors import InputError
+from asymsim.util.files import make_folder, write_file
+from asymsim.util.version import __version__
 
 # pyarrow and those who read through it skip names that begin so.
 STUDY_FILE = "_study.json"
@@ -66,7 +66,7 @@ class Store:
         states: States = [{} for _ in self._study.reducers]
         for part in range(self._study.parts):
             try:
-                states = merge(self._study, states, load(self.path(part).read_bytes()))
+                states = merge_states(self._study, states, load_states(self.path(part).read_bytes()))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise InputError(
                     "out", str(self.path(part)), f"is no part of this study ({error}); delete it"

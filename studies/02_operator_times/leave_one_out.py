@@ -9,15 +9,15 @@ import sys
 
 import numpy as np
 
-from asymsim.calibration.interval import bounds
-from asymsim.calibration.numbers import space
-from asymsim.calibration.reader import SYSTEMS
+from asymsim.calibration.measured_tables import SYSTEMS
+from asymsim.calibration.parameters import search_space
+from asymsim.calibration.residual_intervals import bounds
 from asymsim.calibration.search import search
-from asymsim.calibration.sections import load
-from asymsim.calibration.table import SEED
-from asymsim.catalogue.gpu import gpu
-from asymsim.core.efficiency import BANDS
-from asymsim.core.layout import Array
+from asymsim.calibration.sections import load_section
+from asymsim.calibration.shape_groups import SEED
+from asymsim.catalogue.gpu import load_gpu
+from asymsim.core.arrays import Array
+from asymsim.core.times.parameters import BANDS
 
 SECTION = "gemm_bf16"
 HOPS = 40
@@ -28,10 +28,10 @@ ROWS = 800
 def pooled(target: str) -> None:
     """Print the errors on all rows of a GPU; B300, a near twin of B200, lends nothing."""
     rng = np.random.default_rng(SEED)
-    whole = space(SECTION, gpu(target), np.zeros(0, np.int64))
+    whole = search_space(SECTION, load_gpu(target), np.zeros(0, np.int64))
     parts = []
     for name in SYSTEMS:
-        table = load(gpu(name), SECTION)
+        table = load_section(load_gpu(name), SECTION)
         if name in (target, "b300_sxm") or table is None:
             continue
         index = rng.choice(np.flatnonzero(~table.held_out), ROWS, False)
@@ -44,7 +44,7 @@ def pooled(target: str) -> None:
     vector = search(residuals, whole, HOPS)
     low, high = np.quantile(np.exp(-residuals(vector)), (0.05, 0.95))
     interval = {"band_edges_s": [0.0] * (BANDS + 1), "ratio_p05": [low] * BANDS, "ratio_p95": [high] * BANDS}
-    table = load(gpu(target), SECTION)
+    table = load_section(load_gpu(target), SECTION)
     if table is None:
         raise SystemExit(f"{target} has no table of {SECTION} to judge by")
     predicted = table.predict(np.arange(len(table.seconds)), whole.record(vector))

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from asymsim.calibration.reader import SYSTEMS
-from asymsim.calibration.sections import load
-from asymsim.catalogue.gpu import gpu
-from asymsim.core.layout import Array
+from asymsim.calibration.measured_tables import SYSTEMS
+from asymsim.calibration.sections import load_section
+from asymsim.catalogue.gpu import load_gpu
+from asymsim.core.arrays import Array
 
 
 def compare(name: str, section: str) -> None:
     """|vLLM / SGLang - 1| over the shapes that both have."""
-    tables = [load(gpu(name), section, framework) for framework in ("vllm", "sglang")]
+    tables = [load_section(load_gpu(name), section, framework) for framework in ("vllm", "sglang")]
     seconds = [
         dict(zip(zip(*(table.columns[axis] for axis in "mnk"), strict=True), table.seconds, strict=True))
         for table in tables

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import asymsim
-from asymsim.sweep.run import evaluate
+from asymsim.sweep.evaluate import evaluate
 
 FASTV = asymsim.Scenario(model="llava-1.5-7b", method="fastv", keep=0.5, output_tokens=128)
 ROWS = 200_000
@@ -50,7 +50,9 @@ def run(*arguments: str, cache: str | None = None) -> None:
     environment = dict(os.environ)
     if cache is not None:
         environment["NUMBA_CACHE_DIR"] = cache
-    subprocess.run([sys.executable, "-m", "asymsim.cli", *arguments], check=True, capture_output=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-m", "asymsim.cli.app", *arguments], check=True, capture_output=True, env=environment
+    )
 
 
 @pytest.mark.benchmark(group="command line")
@@ -82,7 +84,7 @@ import resource
 import sys
 import numpy as np
 import asymsim
-from asymsim.sweep.run import evaluate
+from asymsim.sweep.evaluate import evaluate
 rows = int(sys.argv[1])
 random = np.random.default_rng(0)
 evaluate(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from asymsim.sweep.study import read_study
+from asymsim.sweep.study_file import read_study
 
 ROWS = int(os.environ.get("ASYMSIM_BENCH_ROWS", "4000000"))
 FIXED = '[scenario]\nmodel = "llava-1.5-7b"\ngpu = "h100_sxm"\n'
@@ -57,7 +57,7 @@ figures = ["ttft_s", "tpot_s", "e2e_s"]
 # As a user starts it, and what the process and its workers took at most.
 RUN = """
 import json, resource, sys
-from asymsim.cli import run
+from asymsim.cli.app import run
 assert run(sys.argv[1:]) == 0
 own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 print(json.dumps([own * 1024, children * 1024]))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from asymsim.catalogue.gpu import gpu
+from asymsim.catalogue.gpu import load_gpu
 
 Put = Callable[..., Path]
 
@@ -43,6 +43,6 @@ LAUNCH_S, MEMORY_SHARE, OVERLAP = 3.1e-6, 0.72, 1.8
 def quantisation(noise: float = 0.0) -> tuple[dict[str, Any], Any]:
     """Shapes and times of element-wise kernels with known launch, bandwidth share and overlap, on an H100."""
     m, k = (axis.ravel() for axis in np.meshgrid(2 ** np.arange(4, 16), np.arange(1, 41) * 256))
-    stream_s = 3.0 * m * k / (gpu("h100_sxm").bandwidth_bytes_per_s * MEMORY_SHARE)
+    stream_s = 3.0 * m * k / (load_gpu("h100_sxm").bandwidth_bytes_per_s * MEMORY_SHARE)
     seconds = (LAUNCH_S**OVERLAP + stream_s**OVERLAP) ** (1 / OVERLAP)
     return {"m": m, "k": k}, seconds * np.exp(noise * np.random.default_rng(5).normal(size=len(m)))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asymsim.calibration.numbers import space
-from asymsim.calibration.run import calibrate, fit_section
-from asymsim.calibration.score import score, site_correlation
-from asymsim.calibration.sections import load
-from asymsim.catalogue.efficiency import SECTIONS, record
-from asymsim.catalogue.gpu import gpu
-from asymsim.errors import InputError, UnknownNameError
+from asymsim.calibration.fit import calibrate, fit_section
+from asymsim.calibration.fit_errors import score, shape_group_correlation
+from asymsim.calibration.parameters import search_space
+from asymsim.calibration.sections import load_section
+from asymsim.catalogue.fitted_parameters import SECTIONS, parameter_record
+from asymsim.catalogue.gpu import load_gpu
+from asymsim.util.errors import InputError, UnknownNameError
 
 from .conftest import LAUNCH_S, MEMORY_SHARE, OVERLAP, Put, quantisation
 
-H100 = gpu("h100_sxm")
+H100 = load_gpu("h100_sxm")
 
 
 def test_known_numbers_come_back(put: Put) -> None:
@@ -86,13 +86,13 @@ def test_a_head_size_without_rows_borrows_and_says_so(put: Put) -> None:
 
 
 def test_kernels_of_the_architecture_are_settled() -> None:
-    tiles = {name: space("encoder_attention", gpu(name), np.arange(3)) for name in ("h100_sxm", "gb200")}
+    tiles = {name: search_space("encoder_attention", load_gpu(name), np.arange(3)) for name in ("h100_sxm", "gb200")}
     assert [tiles[name].record(tiles[name].start)["query_tiles"][0, 2] for name in tiles] == [192, 256]
     for name, flash2 in (("a100_80gb_sxm", 1), ("b200_sxm", 0), ("rtx_pro_6000", 1), ("h200_sxm", 0)):
-        whole = space("generation_attention", gpu(name), np.arange(4))
+        whole = search_space("generation_attention", load_gpu(name), np.arange(4))
         assert whole.record(whole.start)["flash2"][0] == flash2
         assert not whole.free[0]
-    fp8 = space("gemm_fp8", H100, np.zeros(0))
+    fp8 = search_space("gemm_fp8", H100, np.zeros(0))
     assert np.isinf(fp8.record(fp8.start)["vector_s"][0])
 
 
@@ -107,11 +107,11 @@ def test_neighbours_that_err_alike_correlate(put: Put) -> None:
     columns, seconds = quantisation()
     # Every second site is slower as a whole.
     put(columns, seconds * np.where(columns["k"] // 256 % 2, 1.3, 1.0))
-    table = load(H100, "memory_bound")
+    table = load_section(H100, "memory_bound")
     assert table is not None
     numbers = np.zeros(1, SECTIONS["memory_bound"])
     numbers["launch_s"], numbers["memory_share"], numbers["overlap"] = LAUNCH_S, MEMORY_SHARE, OVERLAP
-    assert site_correlation(table, numbers) == pytest.approx(1.0, abs=1e-6)
+    assert shape_group_correlation(table, numbers) == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_mistakes_are_one_line(put: Put, given: dict[str, object], error: type[I
 
 def test_shipped_numbers_are_within_their_bounds() -> None:
     for name in ("h100_sxm", "l40s", "gb200"):
-        device = gpu(name)
+        device = load_gpu(name)
         for section in ("gemm_bf16", "context_attention", "generation_attention", "encoder_attention"):
-            whole = space(section, device, np.arange(4))
-            vector = record(device.efficiency[section], SECTIONS[section]).view(np.float64)
+            whole = search_space(section, device, np.arange(4))
+            vector = parameter_record(device.efficiency[section], SECTIONS[section]).view(np.float64)
             free = whole.free
             assert (vector[free] >= whole.low[free] * 0.999).all()
             assert (vector[free] <= whole.high[free] * 1.001).all()
@@ -144,7 +144,7 @@ def test_shipped_numbers_are_within_their_bounds() -> None:
 
 def test_an_interval_of_the_prediction_itself_covers_all(put: Put) -> None:
     put(*quantisation())
-    table = load(H100, "memory_bound")
+    table = load_section(H100, "memory_bound")
     assert table is not None
     numbers = np.zeros(1, SECTIONS["memory_bound"])
     numbers["launch_s"], numbers["memory_share"], numbers["overlap"] = LAUNCH_S, MEMORY_SHARE, OVERLAP

@@ -10,9 +10,9 @@ import pytest
 
 from asymsim.calibration import transfer
 from asymsim.calibration.transfer import PAIRS, pooled, ratio, write_transfer
-from asymsim.catalogue.efficiency import SECTIONS, TRANSFER_FILE, transferred_interval
-from asymsim.catalogue.gpu import gpu
-from asymsim.errors import InputError
+from asymsim.catalogue.fitted_parameters import SECTIONS, TRANSFER_FILE, transferred_interval
+from asymsim.catalogue.gpu import load_gpu
+from asymsim.util.errors import InputError
 
 from .conftest import Put, quantisation
 
@@ -25,8 +25,8 @@ def test_pairs_weigh_the_same_whatever_their_rows() -> None:
 
 def test_ratios_are_measured_over_what_the_lender_predicts(put: Put) -> None:
     columns, _ = quantisation()
-    lent = gpu("h100_sxm").efficiency["memory_bound"]
-    stream_s = 3.0 * columns["m"] * columns["k"] / (gpu("h200_sxm").bandwidth_bytes_per_s * lent["memory_share"])
+    lent = load_gpu("h100_sxm").efficiency["memory_bound"]
+    stream_s = 3.0 * columns["m"] * columns["k"] / (load_gpu("h200_sxm").bandwidth_bytes_per_s * lent["memory_share"])
     predicted = (lent["launch_s"] ** lent["overlap"] + stream_s ** lent["overlap"]) ** (1 / lent["overlap"])
     put(columns, 1.25 * predicted, "h200_sxm/quantize/vllm/0.24.0/scale_matrix")
     found = ratio("h200_sxm", "h100_sxm", "memory_bound")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from asymsim.catalogue.accuracy import Accuracy, published_accuracy, read_accuracy, read_paper
-from asymsim.catalogue.load import model, model_names
-from asymsim.cli import run
-from asymsim.errors import InputError
-from asymsim.methods.base import methods
+from asymsim.catalogue.load import load_model, model_names
+from asymsim.cli.app import run
+from asymsim.methods.base import registered_methods
+from asymsim.util.errors import InputError
 
 HEADER = "method,model,benchmark,meaning,budget,accuracy,dense,source"
 ROW = "fastv,llava-1.5-7b,VQAv2,mean,0.5,78.0,78.5,our run"
@@ -36,7 +36,7 @@ def own(tmp_path: Path, *lines: str) -> list[Accuracy]:
 
 def test_all_published_names_are_ours_and_all_sources_are_named() -> None:
     entries = published_accuracy()
-    assert {entry.method for entry in entries} <= set(methods())
+    assert {entry.method for entry in entries} <= set(registered_methods())
     assert {entry.model for entry in entries} <= set(model_names())
     for entry in entries:
         assert re.fullmatch(r"\w+, arXiv \d{4}\.\d{5}, .{10,}", entry.source)
@@ -72,7 +72,7 @@ def test_shares_kept_are_those_of_the_paper(method: str, budget: float, task: st
 
 def test_token_counts_that_budgets_are_of_are_the_models_own() -> None:
     """Fixed-size encoders take one count of tokens an image."""
-    rule = model("llava-1.5-7b").image_rule
+    rule = load_model("llava-1.5-7b").image_rule
     assert rule is not None
     assert {e.visual_tokens for e in published_accuracy() if e.model == "llava-1.5-7b"} == {
         rule.tokens(336, 336).visual_tokens

@@ -12,7 +12,7 @@ import pytest
 
 from asymsim.catalogue.hf.base import from_config
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
+from asymsim.util.errors import InputError
 
 FOLDER = resources.files("asymsim.catalogue").joinpath("data/models")
 NAMES = (

@@ -11,8 +11,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import asymsim.catalogue.load
 from asymsim.catalogue.hf.base import from_config
-from asymsim.catalogue.load import model, model_names
-from asymsim.errors import InputError
+from asymsim.catalogue.load import load_model, model_names
+from asymsim.util.errors import InputError
 
 FOLDER = Path(asymsim.catalogue.load.__file__).parent / "data" / "models"
 # From the model cards, beside what the file itself says.
@@ -40,7 +40,7 @@ def context(config: dict[str, Any]) -> int | None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_lengths(name: str) -> None:
-    assert model(name).language_model.context_tokens == PUBLISHED[name]
+    assert load_model(name).language_model.context_tokens == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", model_names())
@@ -50,7 +50,7 @@ def test_the_positions_are_those_of_the_framework(name: str) -> None:
         pytest.skip("not in transformers")
     text = CONFIG_MAPPING[config["model_type"]].from_dict(config).get_text_config()
     stretch = 2 if name.startswith("internvl3") else 1  # dynamic NTK, factor 2
-    assert model(name).language_model.context_tokens == stretch * text.max_position_embeddings
+    assert load_model(name).language_model.context_tokens == stretch * text.max_position_embeddings
 
 
 @pytest.mark.parametrize(

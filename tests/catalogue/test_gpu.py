@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from asymsim.catalogue import gpu as module
-from asymsim.catalogue.gpu import NUMERIC_FIELDS, Gpu, gpu, gpu_names
-from asymsim.errors import AsymsimError, InputError, UnknownNameError
+from asymsim.catalogue.gpu import NUMERIC_FIELDS, Gpu, gpu_names, load_gpu
+from asymsim.util.errors import AsymsimError, InputError, UnknownNameError
 
 DATA = Path(module.__file__).parent / "data" / "gpus"
 NAMES = sorted(path.stem for path in DATA.glob("*.toml"))
@@ -116,7 +116,7 @@ def user_toml(tmp_path: Path):
 
 def test_names_are_the_files():
     assert gpu_names() == NAMES == sorted(CHIPS)
-    assert [gpu(name).name for name in NAMES] == NAMES
+    assert [load_gpu(name).name for name in NAMES] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,7 +129,7 @@ def test_every_number_has_a_source(name):
 
 @pytest.mark.parametrize(("name", "chip"), CHIPS.items())
 def test_fp16_peak_is_dense(name, chip):
-    clock_mhz = gpu(name).peak_flops_per_s["fp16"] / gpu(name).sm_count / chip.fp16_flops / 1e6
+    clock_mhz = load_gpu(name).peak_flops_per_s["fp16"] / load_gpu(name).sm_count / chip.fp16_flops / 1e6
     if chip.tensor_mhz > 0:
         assert clock_mhz == pytest.approx(chip.tensor_mhz, rel=0.02)
     else:
@@ -139,35 +139,37 @@ def test_fp16_peak_is_dense(name, chip):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_dtypes_are_those_of_the_architecture(name):
-    assert set(gpu(name).peak_flops_per_s) - {"fp32"} == TENSOR_DTYPES[gpu(name).architecture]
+    assert set(load_gpu(name).peak_flops_per_s) - {"fp32"} == TENSOR_DTYPES[load_gpu(name).architecture]
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [(name, dtype) for name in NAMES for dtype in gpu(name).peak_flops_per_s if dtype in RATIOS]
+    ("name", "dtype"), [(name, dtype) for name in NAMES for dtype in load_gpu(name).peak_flops_per_s if dtype in RATIOS]
 )
 def test_tensor_rates_keep_the_ratios_of_the_tensor_core(name, dtype):
-    peaks = gpu(name).peak_flops_per_s
+    peaks = load_gpu(name).peak_flops_per_s
     expected = ODD_RATIOS.get((name, dtype), RATIOS[dtype])
     assert peaks[dtype] / peaks["fp16"] == pytest.approx(expected, rel=0.03)
 
 
 @pytest.mark.parametrize(("name", "chip"), [item for item in CHIPS.items() if item[1].cores])
 def test_sm_count_and_vector_peak(name, chip):
-    assert gpu(name).sm_count * chip.cores_per_sm == chip.cores
+    assert load_gpu(name).sm_count * chip.cores_per_sm == chip.cores
     # CDNA 3 issues two fp32 operations a core and clock.
-    flops = 4 if gpu(name).vendor == "amd" else 2
-    assert gpu(name).peak_flops_per_s["fp32"] == pytest.approx(flops * chip.cores * chip.vector_mhz * 1e6, rel=0.02)
+    flops = 4 if load_gpu(name).vendor == "amd" else 2
+    assert load_gpu(name).peak_flops_per_s["fp32"] == pytest.approx(
+        flops * chip.cores * chip.vector_mhz * 1e6, rel=0.02
+    )
 
 
 @pytest.mark.parametrize(("name", "chip"), [item for item in CHIPS.items() if item[1].bus_bits])
 def test_bandwidth_is_bus_width_times_pin_rate(name, chip):
     expected = chip.bus_bits / 8 * chip.pin_gbit_per_s * 1e9
-    assert gpu(name).bandwidth_bytes_per_s == pytest.approx(expected, rel=0.01)
+    assert load_gpu(name).bandwidth_bytes_per_s == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize(("name", "chip"), CHIPS.items())
 def test_capacity_is_whole_mebibytes_just_under_the_size_sold(name, chip):
-    mebibytes, rest = divmod(gpu(name).capacity_bytes, 2**20)
+    mebibytes, rest = divmod(load_gpu(name).capacity_bytes, 2**20)
     assert rest == 0
     assert 0.93 <= mebibytes / 1024 / chip.sold_gb <= 1.0
 
@@ -177,15 +179,15 @@ def test_link_is_one_direction(name, chip):
     if chip.links:
         expected = chip.links * chip.link_gb_per_s * 1e9
     else:
-        gigatransfers = {"PCIe 3.0 x16": 8, "PCIe 4.0 x16": 16, "PCIe 5.0 x16": 32}[gpu(name).link]
+        gigatransfers = {"PCIe 3.0 x16": 8, "PCIe 4.0 x16": 16, "PCIe 5.0 x16": 32}[load_gpu(name).link]
         expected = gigatransfers * 1e9 * 16 * 128 / 130 / 8
-    assert gpu(name).link_bytes_per_s == pytest.approx(expected, rel=0.001)
+    assert load_gpu(name).link_bytes_per_s == pytest.approx(expected, rel=0.001)
 
 
 def test_order_between_relatives():
-    assert gpu("gb200").peak_flops_per_s["bf16"] > gpu("b200_sxm").peak_flops_per_s["bf16"]
-    assert gpu("h20").bandwidth_bytes_per_s > gpu("h100_sxm").bandwidth_bytes_per_s
-    assert gpu("h200_sxm").peak_flops_per_s == gpu("h100_sxm").peak_flops_per_s
+    assert load_gpu("gb200").peak_flops_per_s["bf16"] > load_gpu("b200_sxm").peak_flops_per_s["bf16"]
+    assert load_gpu("h20").bandwidth_bytes_per_s > load_gpu("h100_sxm").bandwidth_bytes_per_s
+    assert load_gpu("h200_sxm").peak_flops_per_s == load_gpu("h100_sxm").peak_flops_per_s
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_order_between_relatives():
 )
 def test_ambiguous_name_lists_the_candidates(spoken, candidates):
     with pytest.raises(InputError, match="ambiguous") as caught:
-        gpu(spoken)
+        load_gpu(spoken)
     assert str(caught.value).endswith(": " + ", ".join(candidates))
     assert repr(spoken) in str(caught.value)
 
@@ -212,40 +214,40 @@ def test_ambiguous_name_lists_the_candidates(spoken, candidates):
     ],
 )  # fmt: skip
 def test_aliases_and_beginnings(spoken, name):
-    assert gpu(spoken) is gpu(name)
+    assert load_gpu(spoken) is load_gpu(name)
 
 
 def test_no_alias_is_taken_twice():
-    names = [name for entry in map(gpu, NAMES) for name in (entry.name, *entry.aliases)]
+    names = [name for entry in map(load_gpu, NAMES) for name in (entry.name, *entry.aliases)]
     assert len(names) == len(set(names))
 
 
 def test_unknown_name_says_what_comes_close():
     with pytest.raises(UnknownNameError, match=r"'h100_smx': did you mean .*h100_sxm"):
-        gpu("h100_smx")
+        load_gpu("h100_smx")
     # Another GPU, whatever name it ends in.
     with pytest.raises(UnknownNameError, match=r"'GH200': did you mean"):
-        gpu("GH200")
+        load_gpu("GH200")
     with pytest.raises(UnknownNameError, match="known: a10, a100_40gb_sxm"):
-        gpu("")
+        load_gpu("")
 
 
 def test_users_own_file(user_toml):
     path = user_toml()
-    entry = gpu(path)
+    entry = load_gpu(path)
     assert (entry.name, entry.sm_count, entry.price_usd_per_hour) == ("my_gpu", 8, None)
     assert entry.peak_flops_per_s == {"fp32": 1e12, "bf16": 8e12}
     # A page that stays open must see the edit.
     user_toml("sm_count = 8", "sm_count = 9")
-    assert gpu(path).sm_count == 9
+    assert load_gpu(path).sm_count == 9
 
 
 def test_price_needs_a_source(user_toml):
     priced = "tdp_w = 100\nprice_usd_per_hour = 2.5"
     with pytest.raises(InputError, match=r"price_usd_per_hour = 2\.5: has no source"):
-        gpu(user_toml("tdp_w = 100", priced))
+        load_gpu(user_toml("tdp_w = 100", priced))
     path = user_toml("tdp_w = 100", priced, more='price_usd_per_hour = "contract"')
-    assert gpu(path).price_usd_per_hour == 2.5
+    assert load_gpu(path).price_usd_per_hour == 2.5
 
 
 @pytest.mark.parametrize("key", [key for key in NUMERIC_FIELDS if key != "price_usd_per_hour"])
@@ -253,7 +255,7 @@ def test_number_without_source(user_toml, key):
     sources = USER_TOML.split("[sources]\n")[1]
     line = next(line for line in sources.splitlines() if line.startswith(key + " "))
     with pytest.raises(InputError, match="has no source") as caught:
-        gpu(user_toml(line + "\n", ""))
+        load_gpu(user_toml(line + "\n", ""))
     assert caught.value.field == key
 
 
@@ -287,7 +289,7 @@ def test_number_without_source(user_toml, key):
 def test_faulty_file_gives_one_line(user_toml, old, new, message):
     path = user_toml(old, new)
     with pytest.raises(InputError, match=message) as caught:
-        gpu(path)
+        load_gpu(path)
     assert "\n" not in str(caught.value)
     assert "my.toml" in str(caught.value)
 
@@ -303,16 +305,16 @@ def test_file_that_cannot_be_read(tmp_path):
         (tmp_path / "nul\0.toml", "null byte"),
     ]:
         with pytest.raises(AsymsimError, match=message) as caught:
-            gpu(str(path))
+            load_gpu(str(path))
         assert "\n" not in str(caught.value)
 
 
 def test_gpu_is_frozen_and_hashable():
-    entry = gpu("t4")
+    entry = load_gpu("t4")
     with pytest.raises(AttributeError):
         entry.sm_count = 41
     assert isinstance(entry, Gpu)
-    assert len({entry, gpu("tesla_t4"), gpu("l4")}) == 2
+    assert len({entry, load_gpu("tesla_t4"), load_gpu("l4")}) == 2
 
 
 def test_import_stays_light():

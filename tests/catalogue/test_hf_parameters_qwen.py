@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING
 
 from asymsim.catalogue.hf.base import from_config
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError
+from asymsim.util.errors import InputError
 from oracles import framework, framework_hub, framework_qwen, framework_tiles
 
 # Total parameters as the Hub shows them for the safetensors of each model.

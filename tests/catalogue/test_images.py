@@ -23,7 +23,7 @@ from asymsim.catalogue.images.fixed import FixedTile
 from asymsim.catalogue.images.idefics import SplitTiles
 from asymsim.catalogue.images.pixtral import LongestEdge
 from asymsim.catalogue.images.tiling import AspectTiles
-from asymsim.errors import InputError
+from asymsim.util.errors import InputError
 
 DRAW = random.Random(20240229)
 SIZES = [

@@ -17,7 +17,7 @@ from asymsim.catalogue.images.hd import Phi3Hd, Phi4Hd
 from asymsim.catalogue.images.llama4 import GlobalAndTiles
 from asymsim.catalogue.images.mllama import PaddedTiles
 from asymsim.catalogue.images.slices import AdaptiveSlices
-from asymsim.errors import InputError
+from asymsim.util.errors import InputError
 from oracles.processors import llama4_tiles, phi4_tokens
 
 QWEN2 = DynamicResolution(patch_size=14, merge_size=2, min_pixels=3136, max_pixels=12845056)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asymsim.arrays import schedule_arrays
 from asymsim.catalogue.model import LanguageModel, Layer, VlmModel
-from asymsim.core.layout import CEIL, FLOOR, NEAREST
 from asymsim.core.schedule import apply_step, capped_growth_sum, floor_sum, growth, growth_sum, round_share
-from asymsim.schedule import Recycle, Schedule, Step, keep_count, keep_share
+from asymsim.core.schedule_arrays import CEIL, FLOOR, NEAREST
+from asymsim.estimator.lowering import schedule_arrays
+from asymsim.methods.schedule import Recycle, Schedule, Step, keep_count, keep_share
 from oracles.naive_tokens import reduce
 
 LAYER = Layer(hidden_size=1, heads=1, kv_heads=1, head_size=1, intermediate_size=1)

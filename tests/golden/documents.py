@@ -34,7 +34,9 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.\d+(?:e[-+]?\d+)?(?![\w.])|(?<![\w.])
 def kept(value: Any, ticks: bool = False) -> Any:
     """A document as it is kept: long lists of numbers as [how often, number], times of whole ticks as "n t"."""
     if isinstance(value, Mapping):
-        return {str(key): kept(each, str(key).endswith(("_s", "seconds")) or key == "p50") for key, each in value.items()}
+        return {
+            str(key): kept(each, str(key).endswith(("_s", "seconds")) or key == "p50") for key, each in value.items()
+        }
     if isinstance(value, np.ndarray | np.generic):
         return kept(value.tolist(), ticks)
     if isinstance(value, list | tuple):

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from asymsim import AsymsimError, Scenario, estimate
-from asymsim.cli import run
+from asymsim.cli.app import run
 from asymsim.core.serving.layout import EVENTS, STATUS
-from asymsim.serving.document import document_of
-from asymsim.serving.load import Load, requests_of
-from asymsim.serving.server import Fleet, Server
+from asymsim.serving.config import ClusterConfig, EngineConfig
+from asymsim.serving.document import serving_document
 from asymsim.serving.simulate import simulate
 from asymsim.serving.slo import slo_ms
+from asymsim.serving.workload.spec import WorkloadSpec, requests_for
 
 Fields = Mapping[str, Any]
 # More than any of these runs has, so that logs are whole.
@@ -36,9 +36,14 @@ def serving_run(
     scenario: Fields, load: Fields, server: Fields, fleet: Fields, limits_ms: Fields
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """A simulated run: its document; columns of its event log; columns of its requests, times in seconds."""
-    asked, arrivals, engine, replicas = Scenario(**scenario), Load(**load), Server(**server), Fleet(**fleet)
-    served = simulate(asked, requests_of(arrivals, asked), engine, replicas, events=LOGGED_EVENTS)
-    document = document_of(asked, arrivals, engine, replicas, served, slo_ms(**limits_ms))
+    asked, arrivals, engine, replicas = (
+        Scenario(**scenario),
+        WorkloadSpec(**load),
+        EngineConfig(**server),
+        ClusterConfig(**fleet),
+    )
+    served = simulate(asked, requests_for(arrivals, asked), engine, replicas, events=LOGGED_EVENTS)
+    document = serving_document(asked, arrivals, engine, replicas, served, slo_ms(**limits_ms))
     log = {
         "ticks": served.log["ticks"],
         "event": [EVENTS[kind] for kind in served.log["kind"].tolist()],

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from asymsim.calibration.own import calibrate_records
-from asymsim.catalogue.dtype import DTYPES
-from asymsim.catalogue.gpu import gpu
-from asymsim.kernel_rows import kernel_rows
-from asymsim.kernel_shape import Shape
-from asymsim.latency import gpu_arrays
-from asymsim.operators import operator_times
-from asymsim.records import COLUMNS, read_records
+from asymsim.calibration.kernel_operators import kernel_rows
+from asymsim.calibration.kernel_records import COLUMNS, read_records
+from asymsim.calibration.launch_shape import Shape
+from asymsim.calibration.user_fit import calibrate_records
+from asymsim.catalogue.gpu import load_gpu
+from asymsim.catalogue.number_format import NUMBER_FORMATS
+from asymsim.estimator.latency import gpu_arrays
+from asymsim.estimator.operator_table import operator_times
 from asymsim_kernels import measure as program
 from asymsim_kernels.measure import SUBJECTS, arguments_of, main, measure, measure_all
 from asymsim_kernels.measure_plan import OPERATORS, Point, grid, plan, tunings
@@ -71,8 +71,10 @@ def test_the_plan_begins_with_the_ceilings_and_repeats_nothing() -> None:
 def test_the_grid_is_enough_to_correct_every_class(tmp_path: Path) -> None:
     run, path = Run(), tmp_path / "grid.csv"
     for point in grid():
-        rows = kernel_rows(point.operator, Shape(point.shape), DTYPES[point.dtype])
-        seconds = 1.2 * float(operator_times(rows, gpu_arrays(gpu("h200_sxm"), DTYPES[point.dtype]), 1)[0][:, 1].sum())
+        rows = kernel_rows(point.operator, Shape(point.shape), NUMBER_FORMATS[point.dtype])
+        seconds = 1.2 * float(
+            operator_times(rows, gpu_arrays(load_gpu("h200_sxm"), NUMBER_FORMATS[point.dtype]), 1)[0][:, 1].sum()
+        )
         variant = point.operator if point.operator in ("copy", "matmul") else "triton"
         each = Quantiles(seconds, seconds, seconds)
         run.measurements.append(Measurement(point.operator, variant, point.shape, point.dtype, "seconds", each))
@@ -115,7 +117,7 @@ def test_the_keep_ratios_of_prefill_are_held_against_all_tokens() -> None:
 def test_what_must_reach_the_copy_is_past_any_l2_cache() -> None:
     for point in plan():
         if any(target.operator == "copy" for target in point.targets):
-            rows = kernel_rows(point.operator, Shape(point.shape), DTYPES[point.dtype])
+            rows = kernel_rows(point.operator, Shape(point.shape), NUMBER_FORMATS[point.dtype])
             moved = sum(int(rows[name].sum()) for name in ("read_bytes", "write_bytes", "kv_read_bytes"))
             assert moved > 2 * 126 * 2**20, point.shape
 
@@ -151,7 +153,7 @@ def test_each_kernel_is_found_right_and_its_damage_found(operator: str, values: 
 @pytest.mark.parametrize(("operator", "values"), TINY, ids=IDS)
 def test_flops_are_those_of_the_simulator(operator: str, values: dict[str, Any]) -> None:
     subject = SUBJECTS[operator](values, Draw(CPU, "fp32"))
-    rows = kernel_rows(operator, Shape(shape_text(**values)), DTYPES["fp32"])
+    rows = kernel_rows(operator, Shape(shape_text(**values)), NUMBER_FORMATS["fp32"])
     assert subject.flops == rows["flops"].sum()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from scipy.stats import norm
 
-from asymsim.errors import InputError
 from asymsim.methods.asymvlm import AsymVLM
+from asymsim.util.errors import InputError
 from oracles.run_schedule import run
 from oracles.small_models import CASES, TEXT_TOKENS
 
@@ -117,8 +117,8 @@ def test_history_leaves_before_prefill() -> None:
     ],
 )
 def test_refused_settings(settings: dict[str, object]) -> None:
-    from asymsim.methods.base import method
+    from asymsim.methods.base import make_method
 
     with pytest.raises(InputError) as caught:
-        method("asymvlm", 0.5, settings).mixture(MODEL)
+        make_method("asymvlm", 0.5, settings).mixture(MODEL)
     assert "asymvlm" in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asymsim.methods.base import method
+from asymsim.methods.base import make_method
 from oracles.run_schedule import Run, run
 from oracles.small_models import CASES, TEXT_TOKENS
 
@@ -15,7 +15,7 @@ GENERATED = CASE.load.output_tokens - 1
 
 def with_method(name: str, keep: float | None = None, case: str = "cls", **settings: object) -> Run:
     chosen = CASES[case]
-    return run(method(name, keep, settings).schedule(chosen.model), chosen)
+    return run(make_method(name, keep, settings).schedule(chosen.model), chosen)
 
 
 def test_streamingllm_window() -> None:

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from asymsim.errors import InputError, UnsupportedError
-from asymsim.methods.base import method
+from asymsim.methods.base import make_method
+from asymsim.util.errors import InputError, UnsupportedError
 from oracles.run_schedule import Run, resized, run
 from oracles.small_models import CASES
 
@@ -17,7 +17,7 @@ ONE_IMAGE = {"images": 1, "visual_tokens": 576}
 
 
 def on_llava(name: str, keep: float | None = None, **settings: object) -> Run:
-    return run(method(name, keep, settings).schedule(LLAVA.model), LLAVA, **ONE_IMAGE)
+    return run(make_method(name, keep, settings).schedule(LLAVA.model), LLAVA, **ONE_IMAGE)
 
 
 def recycled(dropped: int) -> int:
@@ -86,7 +86,7 @@ def test_visionzip_split(dominant: int, contextual: int) -> None:
 @pytest.mark.parametrize("retained", [160, 320, 640])
 def test_visionzip_on_crops(retained: int) -> None:
     case = CASES["crops"]
-    assert set(run(method("visionzip", retained / 2880).schedule(case.model), case).visual) == {retained}
+    assert set(run(make_method("visionzip", retained / 2880).schedule(case.model), case).visual) == {retained}
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.5, 0.75, 0.9])
@@ -102,7 +102,7 @@ def test_vscan_on_llava() -> None:
 
 def test_vscan_on_qwen() -> None:
     case = CASES["merged"]
-    visual = run(method("vscan", 1 / 9).schedule(case.model), case).visual
+    visual = run(make_method("vscan", 1 / 9).schedule(case.model), case).visual
     assert visual == [int(500 / 6)] * 14 + [int(500 / 18)] * 14
     assert sum(visual) / 28 / 500 == pytest.approx(1 / 9, abs=1 / 500)
 
@@ -126,7 +126,7 @@ def test_flowcut_follows_the_released_recursion(retained: int, entropy: float) -
 
 def test_flowcut_prunes_crops_in_the_language_model_too() -> None:
     case = CASES["crops"]
-    result = run(method("flowcut", 320 / 2880).schedule(case.model), case)
+    result = run(make_method("flowcut", 320 / 2880).schedule(case.model), case)
     assert result.tower[-1] == 160 + 1
     assert result.visual == [800] * 2 + [320] * 30
 
@@ -168,7 +168,7 @@ def test_prumerge_shares() -> None:
 
 def test_hired_keeps_a_fifth_of_all_crops() -> None:
     case = CASES["crops"]
-    assert run(method("hired").schedule(case.model), case).visual == [576] * 32
+    assert run(make_method("hired").schedule(case.model), case).visual == [576] * 32
 
 
 def test_hired_needs_crops() -> None:

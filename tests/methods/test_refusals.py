@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asymsim.errors import InputError, UnknownNameError, UnsupportedError
-from asymsim.methods.base import method, methods
+from asymsim.methods.base import make_method, registered_methods
+from asymsim.util.errors import InputError, UnknownNameError, UnsupportedError
 from oracles.run_schedule import run
 from oracles.small_models import CASES
 
@@ -15,7 +15,7 @@ IN_SEQUENCE = ("sparsevlm", "pyramiddrop", "vscan", "dart", "vl_cache", "h2o", "
 
 def refusal(name: str, case: str) -> str:
     with pytest.raises(UnsupportedError) as caught:
-        methods()[name]().schedule(CASES[case].model)
+        registered_methods()[name]().schedule(CASES[case].model)
     return str(caught.value)
 
 
@@ -29,12 +29,12 @@ def test_visual_tokens_behind_cross_attention(name: str) -> None:
     assert "cross-attention alone" in refusal(name, "cross")
 
 
-@pytest.mark.parametrize("name", [name for name, kind in methods().items() if kind.family == "vision"])
+@pytest.mark.parametrize("name", [name for name, kind in registered_methods().items() if kind.family == "vision"])
 def test_without_vision_tower(name: str) -> None:
     """FastV and the identity have nothing to prune there, and prune nothing; all others say so."""
     case = CASES["text_only"]
     if name in ("fastv", "none"):
-        assert set(run(methods()[name]().schedule(case.model), case).visual) == {0}
+        assert set(run(registered_methods()[name]().schedule(case.model), case).visual) == {0}
     else:
         assert "no vision tower" in refusal(name, "text_only")
 
@@ -78,11 +78,11 @@ def test_without_vision_tower(name: str) -> None:
 )
 def test_settings_out_of_range(name: str, settings: dict[str, object]) -> None:
     with pytest.raises(InputError) as caught:
-        method(name, None, settings).schedule(CASES["crops" if name == "hired" else "cls"].model)
+        make_method(name, None, settings).schedule(CASES["crops" if name == "hired" else "cls"].model)
     assert name in caught.value.field
     assert "\n" not in str(caught.value)
 
 
 def test_misspelt_setting() -> None:
     with pytest.raises(UnknownNameError, match="did you mean ratio"):
-        method("pyramiddrop", None, {"rato": 0.5})
+        make_method("pyramiddrop", None, {"rato": 0.5})

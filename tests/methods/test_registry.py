@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import pytest
 
-from asymsim.errors import InputError, UnsupportedError
-from asymsim.methods.base import Method, method, methods
-from asymsim.schedule import IDENTITY
+from asymsim.methods.base import Method, make_method, registered_methods
+from asymsim.methods.schedule import IDENTITY
+from asymsim.util.errors import InputError, UnsupportedError
 from oracles.run_schedule import Run, resized, run
 from oracles.small_models import CASES, Case
 
-NAMES = list(methods())
+NAMES = list(registered_methods())
 KEEPS = (0.0, 0.05, 1 / 9, 0.25, 1 / 3, 0.5, 0.7, 0.9, 0.99, 1.0)
 
 
@@ -22,7 +22,7 @@ def attempts(name: str, case: Case) -> list[tuple[float, Run]]:
     done = []
     for keep in KEEPS:
         try:
-            schedule = method(name, keep).schedule(case.model)
+            schedule = make_method(name, keep).schedule(case.model)
         except UnsupportedError:
             return []
         except InputError:
@@ -45,7 +45,7 @@ def test_invariants(name: str, case: Case) -> None:
             assert all(after <= before for before, after in pairwise(counts))
         assert all(0 <= here <= all_of_it for here, all_of_it in zip(result.kv, dense.kv, strict=True))
         assert all(min(row["flops"], row["read_bytes"], row["write_bytes"]) >= 0 for row in result.operators)
-        if keep == 0 and methods()[name].family == "vision" and name not in ("none", "sparsevlm", "tome"):
+        if keep == 0 and registered_methods()[name].family == "vision" and name not in ("none", "sparsevlm", "tome"):
             # SparseVLM always adds recycled tokens, ToMe halves at most; PruMerge leaves the mean of all, FOLDER
             # the last token of each sequence.
             assert result.visual[-1] <= (case.load.images * case.load.sequences if name == "folder" else 1)
@@ -59,7 +59,7 @@ def test_invariants(name: str, case: Case) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_keeping_everything_is_dense(name: str, case: Case) -> None:
     try:
-        mixture = method(name, 1.0).mixture(case.model)
+        mixture = make_method(name, 1.0).mixture(case.model)
     except UnsupportedError:
         pytest.skip("refused on this model")
     dense = run(IDENTITY, case)
@@ -76,7 +76,7 @@ def test_keeping_everything_is_dense(name: str, case: Case) -> None:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("name", NAMES)
 def test_defaults_run_and_classes_add_up(name: str, case: Case) -> None:
-    made = methods()[name]()
+    made = registered_methods()[name]()
     try:
         mixture = made.mixture(case.model)
     except UnsupportedError as error:
@@ -102,7 +102,7 @@ def test_odd_token_counts(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_documented(name: str) -> None:
-    kind: type[Method] = methods()[name]
+    kind: type[Method] = registered_methods()[name]
     assert kind.source
     for field in dataclasses.fields(kind):
         assert field.name in (kind.__doc__ or "") or name == "none"
@@ -112,4 +112,4 @@ def test_documented(name: str) -> None:
 @pytest.mark.parametrize("keep", [-0.1, 1.1, float("nan")])
 def test_share_out_of_range(name: str, keep: float) -> None:
     with pytest.raises(InputError):
-        method(name, keep)
+        make_method(name, keep)

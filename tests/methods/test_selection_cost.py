@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asymsim.methods.base import method
+from asymsim.methods.base import make_method
 from oracles.run_schedule import Run, resized, run
 from oracles.small_models import CASES
 
@@ -14,7 +14,7 @@ N, TEXT, HIDDEN, BATCH = 1152, 60, 64, 2
 
 def with_method(name: str, keep: float | None = None, case: str = "cls", **settings: object) -> Run:
     chosen = CASES[case]
-    return run(method(name, keep, settings).schedule(chosen.model), chosen)
+    return run(make_method(name, keep, settings).schedule(chosen.model), chosen)
 
 
 def unfused(result: Run, phase: str) -> set[int]:
@@ -62,7 +62,7 @@ def test_windowed_encoders_are_read_where_they_attend_to_everything() -> None:
 def test_desap_overhead_as_published() -> None:
     """2.7e7 = 2 x 576 x 30 x 768, for 30 text tokens in the joint space."""
     case = resized(CASE, 1152)
-    schedule = method("desap", 1 / 9, {"text_tower_tokens": 30}).schedule(case.model)
+    schedule = make_method("desap", 1 / 9, {"text_tower_tokens": 30}).schedule(case.model)
     (product,) = run(schedule, case, images=1, visual_tokens=576, batch_size=1).products(576, 30, 768)
     assert product["flops"] == pytest.approx(2.7e7, rel=0.02)
 
@@ -170,8 +170,10 @@ def test_crops_are_compared_within_each(
 ) -> None:
     """Five crops, or images, cost five times one's pairwise products; across all of them it would be 25 times."""
     case = CASES["crops"]
-    single = run(method(name, None, one).schedule(case.model), case, sequences=1, visual_tokens=576)
-    several = run(method(name, None, all_crops).schedule(case.model), case, **{"images": 1, "sequences": 1, parts: 5})
+    single = run(make_method(name, None, one).schedule(case.model), case, sequences=1, visual_tokens=576)
+    several = run(
+        make_method(name, None, all_crops).schedule(case.model), case, **{"images": 1, "sequences": 1, parts: 5}
+    )
     (own,), (whole,) = single.products(*product), several.products(*product)
     assert own["groups"] == BATCH
     assert whole["groups"] == 5 * BATCH

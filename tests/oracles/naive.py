@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from asymsim.catalogue.model import Layer, VlmModel
-from asymsim.core.layout import Load
-from asymsim.schedule import Schedule
+from asymsim.core.token_counts import TokenCounts
+from asymsim.methods.schedule import Schedule
 from oracles.naive_cache import Decoded, heads
 from oracles.naive_tokens import Tokens, tokens
 
@@ -90,7 +90,7 @@ def attention(kind: Layer, pairs: int) -> int:
     return pairs * kind.heads * (2 * kind.head_size + 2 * kind.head_size)
 
 
-def count(model: VlmModel, schedule: Schedule, load: Load, framework: bool = False, kv_bits: int = 16) -> Counts:
+def count(model: VlmModel, schedule: Schedule, load: TokenCounts, framework: bool = False, kv_bits: int = 16) -> Counts:
     """Count one scenario."""
     made = tokens(model, schedule, load)
     result = Counts(tokens=made)
@@ -132,7 +132,7 @@ def count(model: VlmModel, schedule: Schedule, load: Load, framework: bool = Fal
     return result
 
 
-def _tower(model: VlmModel, load: Load, framework: bool, result: Counts) -> None:
+def _tower(model: VlmModel, load: TokenCounts, framework: bool, result: Counts) -> None:
     tower = model.vision_tower
     if tower is None:
         return
@@ -155,7 +155,7 @@ def _tower(model: VlmModel, load: Load, framework: bool, result: Counts) -> None
         result.tower += dense + attention(kind, pairs)
 
 
-def _projector(model: VlmModel, load: Load, result: Counts) -> None:
+def _projector(model: VlmModel, load: TokenCounts, result: Counts) -> None:
     projector, tower = model.projector, model.vision_tower
     if projector is None or tower is None:
         return

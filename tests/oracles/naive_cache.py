@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from asymsim.catalogue.model import Layer
-from asymsim.schedule import KvPolicy, Schedule
+from asymsim.methods.schedule import KvPolicy, Schedule
 
 
 @dataclass(frozen=True)

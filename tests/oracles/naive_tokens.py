@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.core.layout import Load
-from asymsim.schedule import Schedule, Step
+from asymsim.core.token_counts import TokenCounts
+from asymsim.methods.schedule import Schedule, Step
 
 ROUND = {"floor": math.floor, "nearest": round, "ceil": math.ceil}
 
@@ -46,7 +46,7 @@ def reduce(step: Step, original: int, present: int) -> tuple[int, int, int]:
     return kept, min(dropped, max(0, made)), min(dropped, max(0, pool))
 
 
-def tokens(model: VlmModel, schedule: Schedule, load: Load) -> Tokens:
+def tokens(model: VlmModel, schedule: Schedule, load: TokenCounts) -> Tokens:
     """All counts of a scenario."""
     steps = () if schedule.masking else schedule.steps
     result = Tokens()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from asymsim.core.serving.layout import EVENTS, Limits, Pace, State
+from asymsim.core.serving.layout import EVENTS, Capacity, State, StepTimeModel
 from oracles.plain_pace import PlainPace, at_number, cached
 
 BLOCK = 16
@@ -73,7 +73,7 @@ class Replica:
 class PlainFleet:
     """The simulation; `run` gives the event log as tuples."""
 
-    def __init__(self, state: State, pace: Pace, limits: Limits) -> None:
+    def __init__(self, state: State, pace: StepTimeModel, limits: Capacity) -> None:
         self.pace, self.limits, self.groups = pace, limits, state.groups
         self.encoder, self.timing = state.encoder, PlainPace(state, pace)
         self.replicas = [Replica(at, int(each["role"])) for at, each in enumerate(state.replicas)]

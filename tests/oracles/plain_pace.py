@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.core.attention import prefill_pairs
-from asymsim.core.layout import BY_COLUMNS, EMBED, HEAD, OPERATOR, PREFILL
-from asymsim.core.operators import put_decode_step_attention
-from asymsim.core.rows import put_attention, put_dense, put_elementwise, put_linear
-from asymsim.core.serving.layout import Pace, State
-from asymsim.operators import operator_times
+from asymsim.core.operators.layout import BY_COLUMNS, EMBED, HEAD, OPERATOR, PREFILL
+from asymsim.core.operators.mask_pairs import prefill_pairs
+from asymsim.core.operators.rows import put_attention, put_dense, put_elementwise, put_linear
+from asymsim.core.operators.table import put_decode_step_attention
+from asymsim.core.serving.layout import State, StepTimeModel
+from asymsim.estimator.operator_table import operator_times
 
 TICKS_PER_S = 2**42
 
@@ -46,7 +46,7 @@ def at_number(powers: list[int], number: int) -> int:
 class PlainPace:
     """Times of steps for requests as `oracles.plain_fleet` has them."""
 
-    def __init__(self, state: State, pace: Pace) -> None:
+    def __init__(self, state: State, pace: StepTimeModel) -> None:
         self.pace, self.groups, self.sharing = pace, state.groups, state.sharing
 
     def share(self, kind: Any, name: str, row: int, number: int, ticks: int | None = None) -> int:

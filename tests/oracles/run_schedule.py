@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from asymsim.arrays import model_arrays, schedule_arrays
-from asymsim.catalogue.dtype import dtype
-from asymsim.catalogue.gpu import gpu
-from asymsim.core.layout import GpuArrays, Load, Precision
-from asymsim.latency import gpu_arrays
-from asymsim.operators import OperatorTable, operator_table
-from asymsim.schedule import Schedule
+from asymsim.catalogue.gpu import load_gpu
+from asymsim.catalogue.number_format import number_format
+from asymsim.core.model_arrays import Precision
+from asymsim.core.times.gpu_arrays import GpuArrays
+from asymsim.core.token_counts import TokenCounts
+from asymsim.estimator.latency import gpu_arrays
+from asymsim.estimator.lowering import model_arrays, schedule_arrays
+from asymsim.estimator.operator_table import OperatorTable, operator_table
+from asymsim.methods.schedule import Schedule
 from oracles.small_models import Case
 
 
@@ -44,12 +46,12 @@ class Run:
 
 @cache
 def _gpu() -> GpuArrays:
-    return gpu_arrays(gpu("h100_sxm"), dtype("bf16"))
+    return gpu_arrays(load_gpu("h100_sxm"), number_format("bf16"))
 
 
 def run(schedule: Schedule, case: Case, **changes: int) -> Run:
     """Evaluate; ``changes`` replace counts of the case's load."""
-    load: Load = case.load._replace(**changes)
+    load: TokenCounts = case.load._replace(**changes)
     arrays = model_arrays(case.model)
     table = operator_table(arrays, schedule_arrays(schedule, case.model), load, Precision(16, 16, 16, 1), _gpu())
     records = table.records()

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from asymsim.core.serving.layout import EVENT, GAP_BINS, GAP_FIRST_S, GAP_RATIO
-from asymsim.serving.requests import requests
-from asymsim.serving.served import SAMPLE, Served
+from asymsim.serving.results import SAMPLE, SimulationResult
+from asymsim.serving.workload.requests import make_requests
 
 
 def served(
@@ -21,10 +21,10 @@ def served(
     samples: Any = (),
     log: Any = (),
     **more: Any,
-) -> Served:
+) -> SimulationResult:
     """An outcome with one gap between any two tokens of a request, and plain values elsewhere."""
     sent, ttft, e2e = (np.asarray(each, np.float64) for each in (sent_s, ttft_s, e2e_s))
-    asked = requests(sent, text_tokens=100, output_tokens=output_tokens)
+    asked = make_requests(sent, text_tokens=100, output_tokens=output_tokens)
     count = len(sent)
     gaps = np.zeros(GAP_BINS, np.int64)
     for tokens, first, last in zip(asked.output_tokens, ttft, e2e, strict=True):
@@ -43,7 +43,7 @@ def served(
         "kv_capacity_bytes": 1000,
         "gpus": 1,
     }
-    return Served(
+    return SimulationResult(
         requests=asked,
         status=np.broadcast_to(np.asarray(status, np.int8), count).copy(),
         sent_s=sent,

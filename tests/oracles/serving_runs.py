@@ -6,8 +6,8 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from asymsim.catalogue.gpu import gpu
-from asymsim.silicon.sample import COLUMNS, Run
+from asymsim.catalogue.gpu import load_gpu
+from asymsim.validation.serving_runs.loader import COLUMNS, Run
 
 GOOD = {
     "backend": "vllm",
@@ -39,7 +39,7 @@ def run_of(**changes: object) -> Run:
     run = {
         "line": 2,
         "model": "llama-3.1-8b",
-        "gpu": gpu("h100_sxm"),
+        "gpu": load_gpu("h100_sxm"),
         "engine": "vllm",
         "version": "0.12.0",
         "dtype": "bf16",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from asymsim.catalogue.images.anyres import AnyRes
 from asymsim.catalogue.images.fixed import FixedTile
 from asymsim.catalogue.model import LanguageModel, Layer, Linear, Projector, VisionTower, VlmModel
-from asymsim.core.layout import Load
+from asymsim.core.token_counts import TokenCounts
 
 TEXT_TOKENS = 60
 OUTPUT_TOKENS = 101
@@ -18,7 +18,7 @@ class Case:
     """A model and the load of one request of two images, or of one where it sees crops."""
 
     model: VlmModel
-    load: Load
+    load: TokenCounts
 
     @property
     def visual_tokens(self) -> int:
@@ -80,7 +80,7 @@ def _case(
         language_model=text,
         image_rule=rule,
     )
-    load = Load(
+    load = TokenCounts(
         images=images,
         sequences=sequences if vision else 0,
         sequence_tokens=patches + extra if vision else 0,

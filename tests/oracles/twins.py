@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from asymsim.core.layout import Load
-from asymsim.methods.base import method
-from asymsim.schedule import Schedule
+from asymsim.core.token_counts import TokenCounts
+from asymsim.methods.base import make_method
+from asymsim.methods.schedule import Schedule
 from asymsim_reference.description import describe
 from asymsim_reference.methods.base import ReferenceMethod, reference_method
 from asymsim_reference.run import Result, run
@@ -88,9 +88,9 @@ def both(name: str, twin: Twin) -> tuple[ReferenceMethod, Result, Schedule, Case
     result = run(vlm, prompt, reference, twin.output_tokens)
     settings = dict(twin.cost(reference, result) if callable(twin.cost) else twin.cost)
     model = describe(vlm)
-    schedule = method(name, settings.pop("keep", None), settings).schedule(model)
+    schedule = make_method(name, settings.pop("keep", None), settings).schedule(model)
     sequences, patches = prompt.patches.shape[:2]
-    load = Load(
+    load = TokenCounts(
         images=1,
         sequences=sequences,
         sequence_tokens=vlm.shape.extra_tokens + patches,

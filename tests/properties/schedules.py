@@ -7,15 +7,17 @@ from fractions import Fraction
 
 from hypothesis import strategies as st
 
-from asymsim.arrays import model_arrays, schedule_arrays
 from asymsim.catalogue.model import VlmModel
-from asymsim.core.efficiency import unfitted
-from asymsim.core.layout import GpuArrays, Load, Precision
-from asymsim.operators import OperatorTable, operator_table
-from asymsim.schedule import KvPolicy, Operation, Recycle, Schedule, Step, TextEviction
+from asymsim.core.model_arrays import Precision
+from asymsim.core.times.gpu_arrays import GpuArrays
+from asymsim.core.times.parameters import roofline_gpu
+from asymsim.core.token_counts import TokenCounts
+from asymsim.estimator.lowering import model_arrays, schedule_arrays
+from asymsim.estimator.operator_table import OperatorTable, operator_table
+from asymsim.methods.schedule import KvPolicy, Operation, Recycle, Schedule, Step, TextEviction
 
 BF16 = Precision(16, 16, 16, 1)
-GPU = unfitted(1e15, 6e13, 3e12, 4e11, 132)
+GPU = roofline_gpu(1e15, 6e13, 3e12, 4e11, 132)
 SHARES = st.one_of(
     st.sampled_from([Fraction(0), Fraction(1, 3), Fraction(1, 2), Fraction(1)]),
     st.fractions(0, 1, max_denominator=50),
@@ -120,7 +122,7 @@ def schedules(draw: st.DrawFn, model: VlmModel, encoder: bool = True, added: boo
 
 
 def table(
-    model: VlmModel, schedule: Schedule, load: Load, precision: Precision = BF16, gpu: GpuArrays = GPU
+    model: VlmModel, schedule: Schedule, load: TokenCounts, precision: Precision = BF16, gpu: GpuArrays = GPU
 ) -> OperatorTable:
     """One evaluated scenario."""
     return operator_table(model_arrays(model), schedule_arrays(schedule, model), load, precision, gpu)

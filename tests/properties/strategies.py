@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from asymsim.catalogue.images.fixed import FixedTile
 from asymsim.catalogue.model import LanguageModel, Layer, Linear, Projector, Resampler, VisionTower, VlmModel
-from asymsim.core.efficiency import unfitted
-from asymsim.core.layout import Load, Precision
+from asymsim.core.model_arrays import Precision
+from asymsim.core.times.parameters import roofline_gpu
+from asymsim.core.token_counts import TokenCounts
 
 HEADS = st.sampled_from([(1, 1), (2, 1), (2, 2), (4, 2), (6, 3), (8, 2), (3, 3)])
 SIZES = st.integers(1, 40)
@@ -109,21 +110,21 @@ def models(draw: st.DrawFn, vision: bool | None = None, windows: bool = True) ->
 
 
 @st.composite
-def loads(draw: st.DrawFn, model: VlmModel, images: st.SearchStrategy[int] | None = None) -> Load:
+def loads(draw: st.DrawFn, model: VlmModel, images: st.SearchStrategy[int] | None = None) -> TokenCounts:
     """A load that the model's image rule could have made, of 0 to 3 images."""
     tower = model.vision_tower
     text, output = draw(st.integers(1, 50)), draw(st.one_of(st.just(1), st.integers(1, 60)))
     batch = draw(st.integers(1, 4))
     count = draw(st.integers(0, 3) if images is None else images) if tower else 0
     if tower is None or count == 0:
-        return Load(0, 0, 0, 0, 0, 0, 0, text, output, batch)
+        return TokenCounts(0, 0, 0, 0, 0, 0, 0, text, output, batch)
     sequences = draw(st.integers(1, 3))
     per_sequence = draw(st.integers(1, 12)) * tower.encoder_tokens_per_visual
     projected = sequences * per_sequence // tower.encoder_tokens_per_visual
     if model.projector and model.projector.resampler:
         projected = sequences * draw(st.integers(1, 5))
     entering = per_sequence + tower.extra_tokens
-    return Load(
+    return TokenCounts(
         images=count,
         sequences=sequences,
         sequence_tokens=entering,
@@ -145,7 +146,7 @@ PRECISIONS = st.builds(
     tp_size=st.just(1),
 )
 GPUS = st.builds(
-    unfitted,
+    roofline_gpu,
     flops_per_s=st.floats(1e6, 1e16),
     vector_flops_per_s=st.floats(1e6, 1e15),
     bandwidth_bytes_per_s=st.floats(1e6, 1e14),

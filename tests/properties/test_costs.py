@@ -8,14 +8,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asymsim.arrays import model_arrays, schedule_arrays
-from asymsim.core import layout
-from asymsim.core.estimate import COUNTS, TIMES, evaluate_rows, workspace
-from asymsim.schedule import IDENTITY, Schedule
+from asymsim.core.estimate import COUNT_COLUMNS, TIME_COLUMNS, evaluate_rows
+from asymsim.core.operators.layout import DECODE, DECODE_SELECTION, PHASE_NAMES, PREFILL, SELECTION
+from asymsim.core.workspace import FIRST_STEP_FLOPS, FIRST_STEP_TORCH_FLOPS, workspace
+from asymsim.estimator.lowering import model_arrays, schedule_arrays
+from asymsim.methods.schedule import IDENTITY, Schedule
 from properties.schedules import BF16, GPU, schedules, table
 from properties.strategies import loads, models
 
-PHASES = range(len(layout.PHASES))
+PHASES = range(len(PHASE_NAMES))
 
 
 @given(data=st.data())
@@ -24,7 +25,7 @@ def test_no_count_exceeds_the_frameworks(data: st.DataObject) -> None:
     load = data.draw(loads(model))
     result = table(model, data.draw(schedules(model)), load)
     assert (result.rows["flops"] <= result.rows["torch_flops"]).all()
-    assert result.totals[layout.FIRST_STEP_FLOPS] <= result.totals[layout.FIRST_STEP_TORCH_FLOPS]
+    assert result.totals[FIRST_STEP_FLOPS] <= result.totals[FIRST_STEP_TORCH_FLOPS]
 
 
 @given(data=st.data(), times=st.integers(2, 1000))
@@ -65,8 +66,8 @@ def test_an_appended_layer_adds_what_it_costs_alone(data: st.DataObject) -> None
 
     def of(chosen: tuple[int, ...]) -> np.ndarray:
         result = table(replace(model, language_model=replace(text, layer_pattern=chosen)), IDENTITY, load)
-        dense = [result.flops(phase) for phase in (layout.PREFILL, layout.DECODE)]
-        return np.array([*dense, *result.totals[: layout.FIRST_STEP_FLOPS].tolist()])
+        dense = [result.flops(phase) for phase in (PREFILL, DECODE)]
+        return np.array([*dense, *result.totals[:FIRST_STEP_FLOPS].tolist()])
 
     # The head belongs to no layer and counts in each of the three.
     heads = 2 * text.vocab_size * text.hidden_size * load.batch_size * np.array([1, load.output_tokens - 1, 0, 0, 0])
@@ -87,11 +88,11 @@ def test_longer_text_and_output_never_cost_less(data: st.DataObject, more: int) 
     for phase in PHASES:
         assert further.flops(phase) >= base.flops(phase)
         assert further.phase_seconds[phase] >= base.phase_seconds[phase] * (1 - 1e-12)
-        if phase != layout.DECODE or not chunked:
+        if phase != DECODE or not chunked:
             assert longer.flops(phase) >= base.flops(phase)
             assert longer.phase_seconds[phase] >= base.phase_seconds[phase] * (1 - 1e-12)
     assert (further.totals >= base.totals).all()
-    assert (longer.totals[: layout.FIRST_STEP_FLOPS] >= base.totals[: layout.FIRST_STEP_FLOPS]).all()
+    assert (longer.totals[:FIRST_STEP_FLOPS] >= base.totals[:FIRST_STEP_FLOPS]).all()
 
 
 @given(data=st.data())
@@ -104,16 +105,16 @@ def test_rows_add_up_to_the_figures_of_a_sweep_and_fit_the_workspace(data: st.Da
     # Other rows before this one must leave no trace in it.
     other = data.draw(loads(model))
     batch = np.array([other, load, other, load], np.int64)
-    counts, times = np.empty((4, len(COUNTS)), np.int64), np.empty((4, len(TIMES)))
+    counts, times = np.empty((4, len(COUNT_COLUMNS)), np.int64), np.empty((4, len(TIME_COLUMNS)))
     rows = evaluate_rows(arrays, rules, batch, BF16, GPU, work, counts, times)
     assert rows <= len(work.operators)
     alone = table(model, schedule, load)
     assert counts[1].tolist() == counts[3].tolist()
     np.testing.assert_array_equal(times[1], times[3])
-    by_name = dict(zip(COUNTS, counts[3].tolist(), strict=True))
-    assert by_name["prefill_flops"] == alone.flops(layout.PREFILL)
-    assert by_name["selection_flops"] == alone.flops(layout.SELECTION) + alone.flops(layout.DECODE_SELECTION)
+    by_name = dict(zip(COUNT_COLUMNS, counts[3].tolist(), strict=True))
+    assert by_name["prefill_flops"] == alone.flops(PREFILL)
+    assert by_name["selection_flops"] == alone.flops(SELECTION) + alone.flops(DECODE_SELECTION)
     assert sum(
         by_name[f"{name}_flops"] for name in ("vision_tower", "projector", "selection", "prefill", "decode")
     ) == (alone.rows["flops"].sum())
-    np.testing.assert_allclose(times[3, TIMES.index("e2e_s")], alone.phase_seconds.sum(), rtol=1e-12)
+    np.testing.assert_allclose(times[3, TIME_COLUMNS.index("e2e_s")], alone.phase_seconds.sum(), rtol=1e-12)

@@ -8,9 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asymsim.catalogue.model import LanguageModel, Layer, VlmModel
-from asymsim.core import layout
-from asymsim.core.layout import Load
-from asymsim.schedule import KvPolicy, Schedule, TextEviction
+from asymsim.core.operators.layout import ATTEND, DECODE
+from asymsim.core.token_counts import TokenCounts
+from asymsim.core.workspace import FIRST_STEP_FLOPS, FIRST_STEP_TORCH_FLOPS, KV_FINAL_BYTES, KV_PREFILL_BYTES
+from asymsim.methods.schedule import KvPolicy, Schedule, TextEviction
 from oracles.naive import count
 from properties.schedules import SHARES, table
 
@@ -38,8 +39,8 @@ def decoder(limit: tuple[int, int]) -> VlmModel:
     return VlmModel(name="decoder", model_type="llama", language_model=text)
 
 
-def load_of(text: int, output: int) -> Load:
-    return Load(0, 0, 0, 0, 0, 0, 0, text, output, 1)
+def load_of(text: int, output: int) -> TokenCounts:
+    return TokenCounts(0, 0, 0, 0, 0, 0, 0, text, output, 1)
 
 
 @settings(max_examples=300)
@@ -60,13 +61,13 @@ def test_every_cache_costs_what_its_simulated_steps_cost(
     model, schedule, load = decoder(limit), Schedule(kv=policy, text_eviction=eviction), load_of(text, output)
     result = table(model, schedule, load)
     exact, framework = count(model, schedule, load), count(model, schedule, load, framework=True)
-    assert result.flops(layout.DECODE) == sum(exact.decode_steps)
-    assert result.flops(layout.DECODE, "torch_flops") == sum(framework.decode_steps)
-    assert result.totals[layout.KV_PREFILL_BYTES] == exact.kv_prefill_bytes
-    assert result.totals[layout.KV_FINAL_BYTES] == exact.kv_final_bytes
+    assert result.flops(DECODE) == sum(exact.decode_steps)
+    assert result.flops(DECODE, "torch_flops") == sum(framework.decode_steps)
+    assert result.totals[KV_PREFILL_BYTES] == exact.kv_prefill_bytes
+    assert result.totals[KV_FINAL_BYTES] == exact.kv_final_bytes
     if output > 1:
-        assert result.totals[layout.FIRST_STEP_FLOPS] == exact.decode_steps[0]
-        assert result.totals[layout.FIRST_STEP_TORCH_FLOPS] == framework.decode_steps[0]
+        assert result.totals[FIRST_STEP_FLOPS] == exact.decode_steps[0]
+        assert result.totals[FIRST_STEP_TORCH_FLOPS] == framework.decode_steps[0]
 
 
 @given(limit=LIMITS, policy=BUDGETS, eviction=EVICTIONS, text=st.integers(1, 60), output=st.integers(1, 90))
@@ -75,7 +76,7 @@ def test_bytes_read_are_the_entries_that_the_steps_attend_to(
 ) -> None:
     model, schedule, load = decoder(limit), Schedule(kv=policy, text_eviction=eviction), load_of(text, output)
     rows = table(model, schedule, load).rows
-    attends = rows[(rows["phase"] == layout.DECODE) & (rows["name"] == layout.ATTEND)]
+    attends = rows[(rows["phase"] == DECODE) & (rows["name"] == ATTEND)]
     # A key costs a KV head 16 FLOPs (two query heads, two products, two dimensions, multiply and add)
     # and 8 bytes (key and value, two dimensions, two bytes).
     assert attends["kv_read_bytes"].sum() * 16 == attends["flops"].sum() * 8
@@ -88,7 +89,7 @@ def test_a_longer_output_never_costs_less(
 ) -> None:
     model, schedule = decoder(limit), Schedule(kv=policy)
     short, long = (table(model, schedule, load_of(text, length)) for length in (output, output + more))
-    assert short.flops(layout.DECODE) <= long.flops(layout.DECODE)
+    assert short.flops(DECODE) <= long.flops(DECODE)
     assert (short.totals <= long.totals).all()
 
 
@@ -104,5 +105,5 @@ def test_keeping_less_of_the_text_never_costs_more(
         table(model, Schedule(text_eviction=TextEviction(threshold_tokens=late, retain=kept)), load)
         for kept in (low, high)
     )
-    assert few.flops(layout.DECODE) <= many.flops(layout.DECODE)
+    assert few.flops(DECODE) <= many.flops(DECODE)
     assert (few.totals <= many.totals).all()

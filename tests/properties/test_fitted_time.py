@@ -7,19 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asymsim.catalogue.dtype import dtype
-from asymsim.catalogue.gpu import gpu, gpu_names
-from asymsim.core import layout
-from asymsim.core.efficiency import ROOFLINE, TRANSFERRED
-from asymsim.core.layout import GpuArrays
-from asymsim.latency import gpu_arrays
-from asymsim.operators import OperatorTable, operator_times
+from asymsim.catalogue.gpu import gpu_names, load_gpu
+from asymsim.catalogue.number_format import number_format
+from asymsim.core.operators.layout import ALL_REDUCE
+from asymsim.core.times.gpu_arrays import GpuArrays
+from asymsim.core.times.parameters import ROOFLINE, TRANSFERRED
+from asymsim.estimator.latency import gpu_arrays
+from asymsim.estimator.operator_table import OperatorTable, operator_times
 from properties.schedules import BF16, schedules, table
 from properties.strategies import loads, models
 
 CLOSE = 1 + 1e-12
-NAMES = [name for name in gpu_names() if gpu(name).efficiency]
-FITTED = st.sampled_from([gpu_arrays(gpu(name), dtype(kind)) for name in NAMES for kind in ("bf16", "w4a16")])
+NAMES = [name for name in gpu_names() if load_gpu(name).efficiency]
+FITTED = st.sampled_from(
+    [gpu_arrays(load_gpu(name), number_format(kind)) for name in NAMES for kind in ("bf16", "w4a16")]
+)
 
 
 def drawn(data: st.DataObject, gpu: GpuArrays, tp_size: int = 1) -> OperatorTable:
@@ -37,7 +39,7 @@ def test_quantiles_are_in_order_and_never_below_the_hardware(data: st.DataObject
     low, middle, high = seconds.T
     assert (low <= middle).all()
     assert (middle <= high).all()
-    products = rows["kind"] != layout.ALL_REDUCE
+    products = rows["kind"] != ALL_REDUCE
     moved = sum(
         rows[name].astype(float)
         for name in ("weight_bytes", "read_bytes", "write_bytes", "kv_read_bytes", "kv_write_bytes")
@@ -89,7 +91,7 @@ def test_a_host_adds_to_each_step(data: st.DataObject, gpu: GpuArrays) -> None:
 
 def test_the_memory_of_matrix_times_belongs_to_one_gpu() -> None:
     from asymsim import Scenario
-    from asymsim.sweep.run import evaluate
+    from asymsim.sweep.evaluate import evaluate
 
     for name in ("h100_sxm", "l40s", "h100_sxm"):
         scenario = Scenario(model="llava-1.5-7b", gpu=name)

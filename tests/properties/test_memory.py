@@ -7,20 +7,23 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asymsim.catalogue.gpu import gpu
+from asymsim.catalogue.gpu import load_gpu
 from asymsim.catalogue.model import VlmModel
-from asymsim.core.layout import Load, Precision
-from asymsim.memory import USABLE_SHARE, WORKSPACE_BYTES, kv_share, memory, weights_bytes
-from asymsim.report import Memory
-from asymsim.schedule import IDENTITY, Schedule
+from asymsim.core.model_arrays import Precision
+from asymsim.core.token_counts import TokenCounts
+from asymsim.estimator.memory import USABLE_SHARE, WORKSPACE_BYTES, kv_share, memory, weights_bytes
+from asymsim.estimator.result import Memory
+from asymsim.methods.schedule import IDENTITY, Schedule
 from properties.schedules import BF16, schedules, table
 from properties.strategies import loads, models
 
-L4 = gpu("l4")
+L4 = load_gpu("l4")
 BITS = st.sampled_from([4, 8, 16, 32])
 
 
-def of(model: VlmModel, schedule: Schedule, load: Load, precision: Precision = BF16, capacity: int = 0) -> Memory:
+def of(
+    model: VlmModel, schedule: Schedule, load: TokenCounts, precision: Precision = BF16, capacity: int = 0
+) -> Memory:
     device = replace(L4, capacity_bytes=capacity) if capacity else L4
     return memory(model, device, precision, load.batch_size, [(1.0, table(model, schedule, load, precision))])
 

@@ -8,22 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asymsim.core import layout
-from asymsim.errors import InputError
-from asymsim.methods.base import method, methods
-from asymsim.schedule import IDENTITY
+from asymsim.core.operators.layout import PREFILL, PROJECTOR, VISION
+from asymsim.core.workspace import FIRST_STEP_FLOPS
+from asymsim.methods.base import make_method, registered_methods
+from asymsim.methods.schedule import IDENTITY
+from asymsim.util.errors import InputError
 from properties.schedules import table
 from properties.strategies import loads, models
 
 
-@pytest.mark.parametrize("name", list(methods()))
+@pytest.mark.parametrize("name", list(registered_methods()))
 @settings(max_examples=25)
 @given(data=st.data(), keep=st.one_of(st.none(), st.sampled_from([0.0, 1.0]), st.floats(0, 1)))
 def test_schedules_keep_their_invariants(name: str, data: st.DataObject, keep: float | None) -> None:
     model = data.draw(models())
     load = data.draw(loads(model))
     try:
-        mixture = method(name, keep).mixture(model)
+        mixture = make_method(name, keep).mixture(model)
     except InputError:
         # Refusals have tests of their own, method by method.
         return
@@ -38,6 +39,6 @@ def test_schedules_keep_their_invariants(name: str, data: st.DataObject, keep: f
         for column in ("flops", "torch_flops", "elementwise_flops", "read_bytes", "write_bytes", "kv_read_bytes"):
             assert (result.rows[column] >= 0).all()
         assert (result.rows["flops"] <= result.rows["torch_flops"]).all()
-        for phase in (layout.VISION, layout.PROJECTOR, layout.PREFILL):
+        for phase in (VISION, PROJECTOR, PREFILL):
             assert result.flops(phase) <= dense.flops(phase)
-        assert (result.totals[: layout.FIRST_STEP_FLOPS] <= dense.totals[: layout.FIRST_STEP_FLOPS]).all()
+        assert (result.totals[:FIRST_STEP_FLOPS] <= dense.totals[:FIRST_STEP_FLOPS]).all()

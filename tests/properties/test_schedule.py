@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.core import layout
-from asymsim.core.layout import Load
-from asymsim.operators import OperatorTable
-from asymsim.schedule import IDENTITY, KvPolicy, Recycle, Schedule, Step, TextEviction
+from asymsim.core.operators.layout import DECODE, OPERATOR, OPERATOR_NAMES, PHASE_NAMES, PREFILL, PROJECTOR, VISION
+from asymsim.core.token_counts import TokenCounts
+from asymsim.core.workspace import ACTIVATION_BYTES, FIRST_STEP_FLOPS
+from asymsim.estimator.operator_table import OperatorTable
+from asymsim.methods.schedule import IDENTITY, KvPolicy, Recycle, Schedule, Step, TextEviction
 from properties.schedules import SHARES, schedules, stages_of, steps, table
 from properties.strategies import loads, models
 
@@ -28,8 +29,8 @@ def costs(result: OperatorTable, *phases: int) -> dict[tuple[int, int], tuple[in
     rows = result.rows
     return {
         (phase, name): tuple(int(rows[cost][(rows["phase"] == phase) & (rows["name"] == name)].sum()) for cost in COSTS)
-        for phase in phases or range(len(layout.PHASES))
-        for name in range(len(layout.NAMES))
+        for phase in phases or range(len(PHASE_NAMES))
+        for name in range(len(OPERATOR_NAMES))
     }
 
 
@@ -54,7 +55,7 @@ def test_counts_never_grow_and_costs_are_never_negative(data: st.DataObject) -> 
     assert (result.kv <= dense.kv).all()
     assert (result.kv <= result.final_kv).all()
     assert (result.final_kv <= dense.final_kv).all()
-    for name in layout.OPERATOR.names or ():
+    for name in OPERATOR.names or ():
         # A layer index may only be 0 or more too: -1 stands for all layers and must have been resolved.
         assert (result.rows[name] >= 0).all()
     assert (result.totals >= 0).all()
@@ -113,11 +114,11 @@ def test_without_visual_tokens_the_language_model_is_that_of_text_alone(stage: s
     load = data.draw(loads(model, images=st.integers(1, 3)))
     dropped = table(model, Schedule(steps=(Step(stage=stage),)), load)
     text_model = VlmModel(name="text", model_type="llama", language_model=model.language_model)
-    text = Load(0, 0, 0, 0, 0, 0, 0, load.text_tokens, load.output_tokens, load.batch_size)
+    text = TokenCounts(0, 0, 0, 0, 0, 0, 0, load.text_tokens, load.output_tokens, load.batch_size)
     alone = table(text_model, IDENTITY, text)
-    phases = (layout.PREFILL, layout.DECODE)
+    phases = (PREFILL, DECODE)
     assert costs(dropped, *phases) == costs(alone, *phases)
-    assert dropped.totals[: layout.ACTIVATION_BYTES].tolist() == alone.totals[: layout.ACTIVATION_BYTES].tolist()
+    assert dropped.totals[:ACTIVATION_BYTES].tolist() == alone.totals[:ACTIVATION_BYTES].tolist()
     assert dropped.kv.tolist() == alone.kv.tolist()
     no_images = table(model, IDENTITY, text)
     assert costs(no_images) == costs(alone)
@@ -143,9 +144,9 @@ def test_keeping_more_visual_tokens_never_costs_less(data: st.DataObject, share:
     assert (few.kv <= many.kv).all()
     # With chunks a decode step sees the prompt's length modulo the chunk, which is not monotone.
     chunked = any(kind.chunk_tokens for kind in model.language_model.layer_kinds)
-    for phase in (layout.VISION, layout.PROJECTOR, layout.PREFILL) if chunked else range(len(layout.PHASES)):
+    for phase in (VISION, PROJECTOR, PREFILL) if chunked else range(len(PHASE_NAMES)):
         assert few.flops(phase) <= many.flops(phase)
         assert few.flops(phase, "torch_flops") <= many.flops(phase, "torch_flops")
         assert few.phase_seconds[phase] <= many.phase_seconds[phase] * (1 + 1e-12)
-    assert (few.totals[: layout.FIRST_STEP_FLOPS] <= many.totals[: layout.FIRST_STEP_FLOPS]).all()
-    assert few.totals[layout.ACTIVATION_BYTES] <= many.totals[layout.ACTIVATION_BYTES]
+    assert (few.totals[:FIRST_STEP_FLOPS] <= many.totals[:FIRST_STEP_FLOPS]).all()
+    assert few.totals[ACTIVATION_BYTES] <= many.totals[ACTIVATION_BYTES]

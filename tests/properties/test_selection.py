@@ -12,10 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asymsim.catalogue.model import LanguageModel, Layer, VlmModel
-from asymsim.core import layout
-from asymsim.core.layout import Load
-from asymsim.errors import InputError
-from asymsim.schedule import KvPolicy, Operation, Schedule, TextEviction
+from asymsim.core.operators.layout import SELECT
+from asymsim.core.token_counts import TokenCounts
+from asymsim.methods.schedule import KvPolicy, Operation, Schedule, TextEviction
+from asymsim.util.errors import InputError
 from oracles.naive_cache import heads
 from oracles.naive_tokens import Place, Tokens, tokens
 from properties.schedules import evictions, operations, schedules, table
@@ -33,7 +33,7 @@ def two_kinds(*pattern: int) -> VlmModel:
     return VlmModel(name="two kinds", model_type="gemma3", language_model=text)
 
 
-def places(operation: Operation, model: VlmModel, schedule: Schedule, load: Load) -> list[list[dict[str, int]]]:
+def places(operation: Operation, model: VlmModel, schedule: Schedule, load: TokenCounts) -> list[list[dict[str, int]]]:
     """The quantities wherever the operation runs: for each place one time, or one a decode step and KV head."""
     made: Tokens = tokens(model, schedule, load)
     kind = model.language_model.layer_kinds[0]
@@ -84,7 +84,7 @@ def size(text: str, known: dict[str, int]) -> int:
     return math.ceil(share) if sign == "/" else math.floor(share)
 
 
-def expected(operation: Operation, model: VlmModel, schedule: Schedule, load: Load) -> dict[str, int]:
+def expected(operation: Operation, model: VlmModel, schedule: Schedule, load: TokenCounts) -> dict[str, int]:
     """Totals of the batch in BF16; a request's mean over KV heads is whole in each layer."""
     columns = ("flops", "elementwise_flops", "weight_bytes", "read_bytes", "write_bytes")
     totals = dict.fromkeys(columns, 0)
@@ -117,9 +117,9 @@ def _costs(operation: Operation, rows: int, columns: int, inner: int, times: int
     return products, 0, 0, queries + keys, scores
 
 
-def check(operation: Operation, model: VlmModel, schedule: Schedule, load: Load) -> None:
+def check(operation: Operation, model: VlmModel, schedule: Schedule, load: TokenCounts) -> None:
     result = table(model, replace(schedule, operations=(operation,)), load)
-    rows = result.rows[result.rows["name"] == layout.SELECT]
+    rows = result.rows[result.rows["name"] == SELECT]
     totals = expected(operation, model, schedule, load)
     assert {name: rows[name].sum() for name in totals} == totals
     assert (rows["flops"] == rows["torch_flops"]).all()
@@ -164,7 +164,7 @@ def test_work_on_the_cache_is_as_long_as_each_layers_own(
     operation = Operation(kind="gemm", stage=stage, layer=min(layer, len(pattern) - 1), rows="kv", columns="heads")  # type: ignore[arg-type]
     policy = KvPolicy(share=tuple(shares[: len(pattern)]), full_heads=full_heads, hold=hold)
     schedule = Schedule(kv=policy, text_eviction=eviction)
-    check(operation, two_kinds(*pattern), schedule, Load(0, 0, 0, 0, 0, 0, 0, text, output, 3))
+    check(operation, two_kinds(*pattern), schedule, TokenCounts(0, 0, 0, 0, 0, 0, 0, text, output, 3))
 
 
 @pytest.mark.parametrize(

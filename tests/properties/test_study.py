@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asymsim.estimation import estimate
-from asymsim.report import Estimate
+from asymsim.estimator.estimate import estimate
+from asymsim.estimator.result import Estimate
+from asymsim.sweep.blocks import Work, blocks
+from asymsim.sweep.columns import FIGURES
 from asymsim.sweep.conditions import Condition
-from asymsim.sweep.figures import FIGURES
-from asymsim.sweep.fronts import Pareto, Top
-from asymsim.sweep.part import Work, blocks
-from asymsim.sweep.reduce import Histogram, Objectives, Quantiles, Reducer
-from asymsim.sweep.study import parse_study
+from asymsim.sweep.reductions.counts import Histogram, Objectives, Quantiles, Reducer
+from asymsim.sweep.reductions.pareto_top_k import Pareto, Top
+from asymsim.sweep.study_file import parse_study
 
 SETTINGS: dict[str, list[Any]] = {
     "model": ["llava-1.5-7b", "qwen2.5-vl-7b", "llava-v1.6-mistral-7b", "gemma-3-4b-it", "smolvlm-2.2b"],

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asymsim.estimation import estimate
-from asymsim.report import Estimate
-from asymsim.scenario import Scenario
+from asymsim.estimator.estimate import estimate
+from asymsim.estimator.result import Estimate
+from asymsim.estimator.scenario import Scenario
 from asymsim.sweep.block import FIGURES
-from asymsim.sweep.run import COLUMNS, evaluate
+from asymsim.sweep.evaluate import COLUMNS, evaluate
 
 SCENARIOS = {
     "dense": Scenario(model="llava-1.5-7b"),

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from asymsim.core import layout
-from asymsim.methods.base import methods
-from asymsim.operators import OperatorTable
+from asymsim.core.operators.layout import PHASE_NAMES
+from asymsim.estimator.operator_table import OperatorTable
+from asymsim.methods.base import registered_methods
 from asymsim_reference.methods.base import reference_methods
 from asymsim_reference.run import Result
 from oracles.run_schedule import run
 from oracles.twins import TWINS, pair
 
-NAMES = list(methods())
+NAMES = list(registered_methods())
 PAIRS = [(name, number) for name in NAMES for number in range(len(TWINS.get(name, ())))]
-PHASES = dict(zip(layout.PHASES, range(len(layout.PHASES)), strict=True))
+PHASES = dict(zip(PHASE_NAMES, range(len(PHASE_NAMES)), strict=True))
 
 
 def torch_flops(table: OperatorTable) -> dict[str, int]:

@@ -9,12 +9,12 @@ import pytest
 
 import asymsim
 from asymsim import Scenario
-from asymsim.errors import AsymsimError
-from asymsim.estimation import setting
-from asymsim.methods.base import methods
-from asymsim.serving.requests import requests
-from asymsim.serving.server import Server
+from asymsim.estimator.resolve import resolve
+from asymsim.methods.base import registered_methods
+from asymsim.serving.config import EngineConfig
 from asymsim.serving.simulate import simulate
+from asymsim.serving.workload.requests import make_requests
+from asymsim.util.errors import AsymsimError
 
 # One layer kind, windows, grouped heads, experts, cross-attention, several crops, chunks, text alone.
 MODELS = (
@@ -29,19 +29,19 @@ MODELS = (
 )
 HOSTS = ({}, {"engine": "vllm"}, {"tp_size": 2}, {"gpu": "l40s", "tp_size": 2, "engine": "sglang", "dtype": "fp8"})
 # Models of any size fit, and every prompt is prefilled in one step.
-ROOM = Server(max_num_batched_tokens=10**6, kv_cache_bytes=2**40)
+ROOM = EngineConfig(max_num_batched_tokens=10**6, kv_cache_bytes=2**40)
 TOKENS = {"text_tokens": 64, "output_tokens": 128}
 
 
 def alike(name: str, model: str) -> bool:
     """Whether a method works on a model and treats all samples alike; else `estimate` is a mean over what may come."""
     try:
-        return len(setting(Scenario(model=model, method=name)).schedules) == 1
+        return len(resolve(Scenario(model=model, method=name)).schedules) == 1
     except AsymsimError:
         return False
 
 
-PAIRS = [(name, model) for name in methods() for model in MODELS if alike(name, model)]
+PAIRS = [(name, model) for name in registered_methods() for model in MODELS if alike(name, model)]
 
 
 @pytest.mark.parametrize(("name", "model"), PAIRS)
@@ -49,7 +49,7 @@ def test_one_request_takes_what_estimate_says(name: str, model: str) -> None:
     for host in HOSTS:
         scenario = Scenario(model=model, method=name, **TOKENS, **host)
         expected = asymsim.estimate(scenario).latency
-        made = simulate(scenario, requests([0.25], **TOKENS), ROOM)
+        made = simulate(scenario, make_requests([0.25], **TOKENS), ROOM)
         assert made.queue_s[0] == 0.0
         assert made.ttft_s[0] == expected.ttft_s.p50
         assert (made.e2e_s - made.ttft_s)[0] / 127 == expected.tpot_s.p50
@@ -62,7 +62,7 @@ def test_one_request_takes_what_estimate_says(name: str, model: str) -> None:
 def test_equal_requests_at_once_are_a_static_batch(model: str, name: str, batch: int) -> None:
     """To the bit in powers of two, but for a method's own work: its share by batch has 20 bits."""
     together = asymsim.estimate(Scenario(model=model, method=name, batch_size=batch, **TOKENS)).latency
-    made = simulate(Scenario(model=model, method=name, **TOKENS), requests(np.zeros(batch), **TOKENS), ROOM)
+    made = simulate(Scenario(model=model, method=name, **TOKENS), make_requests(np.zeros(batch), **TOKENS), ROOM)
     assert made.steps == 128
     for column in (made.ttft_s, made.e2e_s):
         assert len(set(column)) == 1
@@ -78,10 +78,10 @@ def test_equal_requests_at_once_are_a_static_batch(model: str, name: str, batch:
 def test_budgets_that_adapt_are_drawn_with_their_shares() -> None:
     """Each request gets one schedule of the mixture; all of them together what `estimate` expects on average."""
     scenario = Scenario(model="llava-1.5-7b", method="asymvlm", keep=0.5, **TOKENS)
-    bound = setting(scenario)
+    bound = resolve(scenario)
     assert len(bound.schedules) > 1
     number = 20_000
-    made = simulate(scenario, requests(10.0 * np.arange(number), **TOKENS))
+    made = simulate(scenario, make_requests(10.0 * np.arange(number), **TOKENS))
     found = Counter(made.prompt_tokens.tolist())
     assert len(found) == len({share for share, _ in bound.schedules})
     for share, count in zip(sorted(share for share, _ in bound.schedules), sorted(found.values()), strict=True):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from asymsim.core.machine import TICK_S
 from asymsim.core.serving.layout import EVENTS, TOO_LARGE
+from asymsim.core.times.device import TICK_S
 from asymsim.serving.chrome_trace import trace_text
 from oracles.served_by_hand import served
 

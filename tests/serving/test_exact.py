@@ -11,27 +11,27 @@ import pytest
 from scipy.stats import poisson
 
 from asymsim import Scenario
-from asymsim.core.machine import TICKS_PER_S
 from asymsim.core.serving.layout import DONE
-from asymsim.serving.arrivals import Arrivals
-from asymsim.serving.load import Load, requests_of
-from asymsim.serving.requests import Requests, requests
-from asymsim.serving.served import Served
-from asymsim.serving.server import Fleet, Server
+from asymsim.core.times.device import TICKS_PER_S
+from asymsim.serving.config import ClusterConfig, EngineConfig
+from asymsim.serving.results import SimulationResult
 from asymsim.serving.simulate import simulate
+from asymsim.serving.workload.arrivals import Arrivals
+from asymsim.serving.workload.requests import Requests, make_requests
+from asymsim.serving.workload.spec import WorkloadSpec, requests_for
 
 LLAVA = Scenario(model="llava-1.5-7b")
 ROUTERS: tuple[Literal["round_robin", "least_loaded"], ...] = ("round_robin", "least_loaded")
-ONE_AT_A_TIME = Server(max_num_seqs=1)
+ONE_AT_A_TIME = EngineConfig(max_num_seqs=1)
 LOADS = (
-    Load(target_request_rate=9.0, num_requests=2500, workload="chat"),
-    Load(target_request_rate=40.0, num_requests=700, workload="documents"),
-    Load(target_request_rate=9.0, arrival="gamma", burstiness=0.2, num_requests=6000),
+    WorkloadSpec(target_request_rate=9.0, num_requests=2500, workload="chat"),
+    WorkloadSpec(target_request_rate=40.0, num_requests=700, workload="documents"),
+    WorkloadSpec(target_request_rate=9.0, arrival="gamma", burstiness=0.2, num_requests=6000),
 )
 
 
 def alike(arrival_s: Any) -> Requests:
-    return requests(arrival_s, text_tokens=30, output_tokens=20)
+    return make_requests(arrival_s, text_tokens=30, output_tokens=20)
 
 
 def service_s() -> float:
@@ -71,7 +71,7 @@ def test_waits_behind_a_round_robin_are_those_of_lindley_to_the_tick(replicas: i
     """E_c/D/1 at each replica, at its load of the fleet's."""
     service = service_s()
     arrival_s = Arrivals(rate=load * replicas / service, seed=7).times(4000)
-    fleet = Fleet(replicas=replicas, router="round_robin")
+    fleet = ClusterConfig(replicas=replicas, router="round_robin")
     made = simulate(LLAVA, alike(arrival_s), ONE_AT_A_TIME, fleet)
     for first in range(replicas):
         own = slice(first, None, replicas)
@@ -84,7 +84,7 @@ def test_even_arrivals_that_can_be_served_never_wait(replicas: int) -> None:
     service = int(ticks(service_s()))
     for gap in (service, 2 * service):
         arrival_s = np.repeat(np.arange(300) * gap, replicas) / TICKS_PER_S
-        made = simulate(LLAVA, alike(arrival_s), ONE_AT_A_TIME, Fleet(replicas=replicas))
+        made = simulate(LLAVA, alike(arrival_s), ONE_AT_A_TIME, ClusterConfig(replicas=replicas))
         assert not made.queue_s.any()
         assert set(ticks(made.e2e_s)) == {service}
     late = simulate(LLAVA, alike(np.arange(300) * (service - 5) / TICKS_PER_S), ONE_AT_A_TIME)
@@ -103,40 +103,44 @@ def test_turns_of_equal_requests_are_one_shared_queue(servers: int) -> None:
     mean = service * (poisson.sf(turns - 1, turns * load) - poisson.sf(turns, turns * load) / load).sum()
     asked = alike(Arrivals(rate=load * servers / service, seed=2).times(150_000))
     routed = {
-        router: simulate(LLAVA, asked, ONE_AT_A_TIME, Fleet(replicas=servers, router=router)).queue_s.mean()
+        router: simulate(LLAVA, asked, ONE_AT_A_TIME, ClusterConfig(replicas=servers, router=router)).queue_s.mean()
         for router in ROUTERS
     }
     assert routed["round_robin"] == pytest.approx(mean, rel=0.03)
     assert routed["least_loaded"] >= routed["round_robin"]
 
 
-def same(one: Served, other: Served) -> bool:
-    names = [field.name for field in fields(Served) if field.name != "requests"]
+def same(one: SimulationResult, other: SimulationResult) -> bool:
+    names = [field.name for field in fields(SimulationResult) if field.name != "requests"]
     pairs = ((getattr(one, name), getattr(other, name)) for name in names)
     return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
 
 
 def test_a_seed_gives_the_same_bytes_on_any_number_of_threads() -> None:
-    def run(load: Load) -> Served:
+    def run(load: WorkloadSpec) -> SimulationResult:
         scenario = Scenario(model="qwen2.5-vl-7b", method="asymvlm", keep=0.5)
-        return simulate(scenario, requests_of(load, scenario), events=10_000)
+        return simulate(scenario, requests_for(load, scenario), events=10_000)
 
     alone = [run(load) for load in LOADS]
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(run, LOADS * 4))
     assert all(same(one, alone[at % len(LOADS)]) for at, one in enumerate(together))
-    assert not same(alone[0], run(Load(target_request_rate=9.0, num_requests=2500, workload="chat", seed=1)))
+    assert not same(alone[0], run(WorkloadSpec(target_request_rate=9.0, num_requests=2500, workload="chat", seed=1)))
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.workload or "alike")
 @pytest.mark.parametrize(
     "fleet",
-    [Fleet(), Fleet(replicas=3), Fleet(replicas=0, encoder_replicas=1, prefill_replicas=2, decode_replicas=2)],
+    [
+        ClusterConfig(),
+        ClusterConfig(replicas=3),
+        ClusterConfig(replicas=0, encoder_replicas=1, prefill_replicas=2, decode_replicas=2),
+    ],
     ids=["one", "three", "pools"],
 )
-def test_what_comes_in_goes_out(load: Load, fleet: Fleet) -> None:
+def test_what_comes_in_goes_out(load: WorkloadSpec, fleet: ClusterConfig) -> None:
     """Tokens, time at work and cache are neither lost nor made; Little's law is met by the samples."""
-    asked = requests_of(load, LLAVA)
+    asked = requests_for(load, LLAVA)
     made = simulate(LLAVA, asked, fleet=fleet)
     done = made.status == DONE
     assert made.gaps.sum() == (asked.output_tokens[done] - 1).sum()
@@ -152,5 +156,5 @@ def test_what_comes_in_goes_out(load: Load, fleet: Fleet) -> None:
     assert (made.samples["busy"] * windows_s(made)).sum() == pytest.approx(made.busy_s.sum())
 
 
-def windows_s(made: Served) -> np.ndarray[Any, Any]:
+def windows_s(made: SimulationResult) -> np.ndarray[Any, Any]:
     return np.diff(np.append(made.samples["start_s"], made.end_s))

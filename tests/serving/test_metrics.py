@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asymsim.core.serving.layout import DONE, GAP_BINS, GAP_FIRST_S, GAP_RATIO, TOO_LARGE, TOO_LONG
-from asymsim.errors import InputError
-from asymsim.serving.metrics import metrics
+from asymsim.serving.metrics import serving_metrics
 from asymsim.serving.slo import Slo
-from asymsim.serving.summary import PERCENTILES, of_histogram, of_values
+from asymsim.serving.summary import PERCENTILES, summarise_histogram, summarise_values
+from asymsim.util.errors import InputError
 from oracles.served_by_hand import queue, served
 
 # What ``vllm bench serve --save-result`` writes with --percentile-metrics ttft,tpot,itl,e2el and these percentiles.
@@ -33,11 +33,11 @@ def three(**more: Any) -> Any:
 
 
 def test_every_name_of_vllm_is_there() -> None:
-    assert set(VLLM) <= set(metrics(three()).to_dict())
+    assert set(VLLM) <= set(serving_metrics(three()).to_dict())
 
 
 def test_figures_of_three_requests() -> None:
-    found = metrics(three(), Slo(ttft_s=0.5)).to_dict()
+    found = serving_metrics(three(), Slo(ttft_s=0.5)).to_dict()
     assert found["duration"] == pytest.approx(4.0)
     assert (found["completed"], found["failed"], found["total_input_tokens"]) == (3, 0, 375)
     assert found["total_output_tokens"] == 17
@@ -58,18 +58,18 @@ def test_figures_of_three_requests() -> None:
 
 
 def test_tokens_a_second_times_seconds_are_tokens() -> None:
-    found = metrics(three()).to_dict()
+    found = serving_metrics(three()).to_dict()
     assert found["output_throughput"] * found["duration"] == pytest.approx(found["total_output_tokens"])
 
 
 def test_goodput_needs_every_limit() -> None:
-    assert metrics(three()).to_dict()["request_goodput"] is None
-    both = metrics(three(), Slo(ttft_s=0.6, tpot_s=0.05)).to_dict()
+    assert serving_metrics(three()).to_dict()["request_goodput"] is None
+    both = serving_metrics(three(), Slo(ttft_s=0.6, tpot_s=0.05)).to_dict()
     # The first fails in TPOT, the last in both; that of one token has none to fail in.
     assert both["request_goodput"] == pytest.approx(1 / 4)
     assert both["slo"] == {"ttft_ms": 600.0, "tpot_ms": 50.0}
     # A limit that is just met is met.
-    assert metrics(three(), Slo(e2e_s=2.0)).to_dict()["slo_share"] == 1.0
+    assert serving_metrics(three(), Slo(e2e_s=2.0)).to_dict()["slo_share"] == 1.0
 
 
 def test_refused_requests_are_counted_named_and_miss_the_slo() -> None:
@@ -77,7 +77,7 @@ def test_refused_requests_are_counted_named_and_miss_the_slo() -> None:
     made = served(
         [0.0, 1.0, 2.0, 3.0], [0.5, nan, nan, nan], [1.0, nan, nan, nan], status=[DONE, TOO_LONG, TOO_LARGE, TOO_LONG]
     )
-    found = metrics(made, Slo(ttft_s=1.0)).to_dict()
+    found = serving_metrics(made, Slo(ttft_s=1.0)).to_dict()
     assert (found["completed"], found["failed"], found["too_long"], found["too_large"]) == (1, 3, 2, 1)
     assert found["rejected_rows"] == {"too_long": [1, 3], "too_large": [2]}
     assert found["slo_share"] == 0.25
@@ -86,14 +86,14 @@ def test_refused_requests_are_counted_named_and_miss_the_slo() -> None:
 
 @pytest.mark.parametrize("made", [served([], [], []), served([1.0], [np.nan], [np.nan], status=TOO_LONG)])
 def test_no_request_done_is_no_number(made: Any) -> None:
-    found = metrics(made, Slo(ttft_s=1.0)).to_dict()
+    found = serving_metrics(made, Slo(ttft_s=1.0)).to_dict()
     json.dumps(found, allow_nan=False)
     assert found["completed"] == 0
     assert found["mean_ttft_ms"] is found["p99_itl_ms"] is found["request_throughput"] is found["saturated"] is None
 
 
 def test_one_request_is_all_its_percentiles() -> None:
-    found = metrics(served([5.0], [0.5], [0.9])).to_dict()
+    found = serving_metrics(served([5.0], [0.5], [0.9])).to_dict()
     assert {found[f"p{percent}_ttft_ms"] for percent in PERCENTILES} == {500.0}
     assert found["std_ttft_ms"] == 0.0
     assert found["duration"] == pytest.approx(0.9)
@@ -102,20 +102,20 @@ def test_one_request_is_all_its_percentiles() -> None:
 def test_what_waits_without_end_has_no_mean() -> None:
     sent, e2e = queue(2.0, 400, None)
     made = served(sent, e2e - 0.5, e2e, queue_s=e2e - 1.0)
-    found = metrics(made, Slo(ttft_s=1.0)).to_dict()
+    found = serving_metrics(made, Slo(ttft_s=1.0)).to_dict()
     assert found["saturated"] is True
     assert found["mean_ttft_ms"] is found["p50_e2el_ms"] is found["p99_queue_ms"] is found["request_goodput"] is None
     assert found["mean_tpot_ms"] == pytest.approx(500)
     assert found["request_throughput"] == pytest.approx(1.0, rel=0.01)
     # A limit that waiting does not touch can still be judged.
-    assert metrics(made, Slo(tpot_s=0.6)).to_dict()["slo_share"] == 1.0
+    assert serving_metrics(made, Slo(tpot_s=0.6)).to_dict()["slo_share"] == 1.0
 
 
 @given(st.lists(st.floats(2e-6, 1e3), min_size=1, max_size=50))
 def test_a_histogram_and_its_values_have_the_same_percentiles(gaps: list[float]) -> None:
     counts = np.zeros(GAP_BINS, np.int64)
     np.add.at(counts, (np.log(np.array(gaps) / GAP_FIRST_S) / np.log(GAP_RATIO)).astype(int), 1)
-    exact, binned = of_values(np.array(gaps)), of_histogram(counts)
+    exact, binned = summarise_values(np.array(gaps)), summarise_histogram(counts)
     for percent in PERCENTILES:
         assert binned.percentiles[percent] == pytest.approx(exact.percentiles[percent], rel=0.006)
     assert binned.mean == pytest.approx(exact.mean, rel=0.006)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asymsim.cli import run
-from asymsim.methods.base import methods
+from asymsim.cli.app import run
+from asymsim.methods.base import registered_methods
 
 COMMAND = ("serve-sim", "--model", "llava-1.5-7b", "--num-requests", "300", "--target-request-rate", "20")
 POOLS = ("--replicas", "0", "--encoder-replicas", "1", "--prefill-replicas", "1", "--decode-replicas", "2")
@@ -95,7 +95,7 @@ def test_figures_are_those_of_the_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["llava-1.5-7b", "gemma-3-4b-it", "llama-3.2-11b-vision", "llama-3.1-8b"])
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", registered_methods())
 def test_every_method_serves_or_says_why_not(name: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ("--method", name, "--model", model, "--num-requests", "40", "--target-request-rate", "20")
     exit_code = run(("serve-sim", *argv, "--format", "json"))

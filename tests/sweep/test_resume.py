@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from asymsim.errors import InputError
-from asymsim.sweep.drive import sweep
-from asymsim.sweep.study import Study, parse_study, read_study
+from asymsim.sweep.runner import run_study
+from asymsim.sweep.study import Study
+from asymsim.sweep.study_file import parse_study, read_study
+from asymsim.util.errors import InputError
 
 # As many as asked for: ASYMSIM_KILLS=20 pytest tests/sweep/test_resume.py
 KILLS = int(os.environ.get("ASYMSIM_KILLS", "2"))
@@ -75,14 +76,14 @@ def contents(out: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("format", STUDIES)
 def test_killed_at_random_and_started_again(format: str, tmp_path: Path) -> None:
     study = written(tmp_path, format)
-    sweep(read_study(study), tmp_path / "whole", workers=1)
+    run_study(read_study(study), tmp_path / "whole", workers=1)
     expected = contents(tmp_path / "whole")
     random.seed(format)
     interrupted = 0
     for kill in range(KILLS):
         out = tmp_path / f"killed-{kill}"
         for _ in range(100):
-            command = [sys.executable, "-m", "asymsim.cli", "sweep", str(study), "--out", str(out)]
+            command = [sys.executable, "-m", "asymsim.cli.app", "sweep", str(study), "--out", str(out)]
             process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
             begun = time.perf_counter()
             # Most of the start is imports; a kill counts once there is a part.
@@ -96,7 +97,7 @@ def test_killed_at_random_and_started_again(format: str, tmp_path: Path) -> None
             found = contents(out)
             assert all(expected[name] == found[name] for name in found if name in expected)
             if random.random() < 0.7:
-                sweep(read_study(study), out)
+                run_study(read_study(study), out)
                 break
         assert contents(out) == expected
     assert interrupted >= KILLS / 2
@@ -104,10 +105,10 @@ def test_killed_at_random_and_started_again(format: str, tmp_path: Path) -> None
 
 def test_a_changed_study_has_a_folder_of_its_own(tmp_path: Path) -> None:
     path = written(tmp_path, "csv")
-    first = sweep(read_study(path), tmp_path / "out")
+    first = run_study(read_study(path), tmp_path / "out")
     before = contents(tmp_path / "out")
     path.write_text(STUDIES["csv"].replace("median = 100", "median = 101"))
-    second = sweep(read_study(path), tmp_path / "out")
+    second = run_study(read_study(path), tmp_path / "out")
     assert second.path != first.path
     assert second.present == 0
     after = contents(tmp_path / "out")
@@ -116,9 +117,9 @@ def test_a_changed_study_has_a_folder_of_its_own(tmp_path: Path) -> None:
 
 def test_a_finished_study_is_left_as_it_is(tmp_path: Path) -> None:
     study = read_study(written(tmp_path, "reduce"))
-    first = sweep(study, tmp_path / "out")
+    first = run_study(study, tmp_path / "out")
     before = contents(tmp_path / "out")
-    again = sweep(study, tmp_path / "out")
+    again = run_study(study, tmp_path / "out")
     assert (again.work.rows, again.present, again.result) == (0, study.parts, first.result)
     assert contents(tmp_path / "out") == before
     assert first.path.name == "result.json"
@@ -126,11 +127,11 @@ def test_a_finished_study_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_missing_parts_alone_are_made(tmp_path: Path) -> None:
     study = read_study(written(tmp_path, "parquet"))
-    outcome = sweep(study, tmp_path / "out")
+    outcome = run_study(study, tmp_path / "out")
     before = contents(tmp_path / "out")
     for number in (0, 7, study.parts - 1):
         (outcome.path / f"part-{number:06d}.parquet").unlink()
-    assert sweep(study, tmp_path / "out").work.rows == 3 * study.part_rows
+    assert run_study(study, tmp_path / "out").work.rows == 3 * study.part_rows
     assert contents(tmp_path / "out") == before
 
 
@@ -155,21 +156,21 @@ def test_processes_agree_on_the_hash(tmp_path: Path) -> None:
 
 
 def test_an_error_of_a_part_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from asymsim.sweep import drive
+    from asymsim.sweep import runner
 
     study = read_study(written(tmp_path, "csv"))
-    real = drive.run_part
+    real = runner.run_part
 
     def failing(study: Study, part: int, *rest: Any) -> Any:
         if part == 12:
             raise InputError("part", part, "no")
         return real(study, part, *rest)
 
-    monkeypatch.setattr(drive, "run_part", failing)
+    monkeypatch.setattr(runner, "run_part", failing)
     with pytest.raises(InputError, match="part = 12"):
-        sweep(study, tmp_path / "out", workers=1)
+        run_study(study, tmp_path / "out", workers=1)
     monkeypatch.undo()
-    outcome = sweep(study, tmp_path / "out")
+    outcome = run_study(study, tmp_path / "out")
     assert outcome.present >= 9
     assert len(list(outcome.path.glob("part-*"))) == study.parts
 
@@ -177,7 +178,7 @@ def test_an_error_of_a_part_keeps_the_others(tmp_path: Path, monkeypatch: pytest
 def test_a_local_cluster_gives_the_same_bytes_even_if_a_worker_is_killed(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     study = read_study(written(tmp_path, "reduce"))
-    sweep(study, tmp_path / "here", workers=2)
+    run_study(study, tmp_path / "here", workers=2)
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs="CRITICAL"
@@ -192,7 +193,7 @@ def test_a_local_cluster_gives_the_same_bytes_even_if_a_worker_is_killed(tmp_pat
                 killed.set()
                 os.kill(workers[0], signal.SIGKILL)
 
-        outcome = sweep(study, tmp_path / "there", client=client, progress=kill)
+        outcome = run_study(study, tmp_path / "there", client=client, progress=kill)
     assert killed.is_set()
     assert outcome.work.rows == study.grid.rows
     assert contents(tmp_path / "there") == contents(tmp_path / "here")

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asymsim.estimation import estimate
-from asymsim.sweep.drive import Outcome, sweep
-from asymsim.sweep.study import Study, parse_study, read_study
+from asymsim.estimator.estimate import estimate
+from asymsim.sweep.runner import Outcome, run_study
+from asymsim.sweep.study import Study
+from asymsim.sweep.study_file import parse_study, read_study
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "documents.toml"
 FIGURES = ["ttft_s", "tpot_s", "peak_bytes"]
@@ -36,7 +37,7 @@ def study(**output: Any) -> Study:
 @pytest.fixture
 def outcome(tmp_path: Path) -> Outcome:
     pytest.importorskip("pyarrow")
-    return sweep(study(part_rows=1000), tmp_path)
+    return run_study(study(part_rows=1000), tmp_path)
 
 
 def test_pyarrow_reads_every_row(outcome: Outcome) -> None:
@@ -82,7 +83,7 @@ def test_figures_are_split_into_bytes_and_axes_point_to_a_dictionary(outcome: Ou
 def test_double_precision_keeps_every_digit(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     asked = study(precision="double")
-    table = parquet.read_table(sweep(asked, tmp_path).path)
+    table = parquet.read_table(run_study(asked, tmp_path).path)
     for row in (1, 1500):
         one = estimate(asked.grid.scenario(row))
         assert table["ttft_s"][row].as_py() == one.latency.ttft_s.p50
@@ -104,7 +105,7 @@ def test_a_large_product_takes_less_than_eight_bytes_a_row(tmp_path: Path) -> No
         },
         "large",
     )
-    outcome = sweep(asked, tmp_path)
+    outcome = run_study(asked, tmp_path)
     assert sum(path.stat().st_size for path in outcome.path.glob("part-*")) < 8 * asked.grid.rows
 
 
@@ -112,7 +113,7 @@ def test_parts_of_csv_have_a_header_and_all_digits(tmp_path: Path) -> None:
     import csv
 
     asked = study(format="csv", part_rows=2000)
-    outcome = sweep(asked, tmp_path)
+    outcome = run_study(asked, tmp_path)
     rows = [row for path in sorted(outcome.path.glob("part-*")) for row in csv.DictReader(path.open())]
     assert len(rows) == asked.grid.rows
     for row in (0, 1999, 2000, 2500):
@@ -124,7 +125,7 @@ def test_parts_of_csv_have_a_header_and_all_digits(tmp_path: Path) -> None:
 
 def test_a_study_without_axes_is_one_row(tmp_path: Path) -> None:
     asked = parse_study({"scenario": {"model": "llava-1.5-7b"}, "output": {"format": "csv"}}, "one")
-    assert sweep(asked, tmp_path).work.rows == 1
+    assert run_study(asked, tmp_path).work.rows == 1
 
 
 def test_no_row_left_is_an_empty_file(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_no_row_left_is_an_empty_file(tmp_path: Path) -> None:
         "scenario": {"model": "llava-1.5-7b"},
         "axes": {"gpu": ["l4"], "text_tokens": [1, 2]},
     }
-    outcome = sweep(parse_study(content, "none"), tmp_path)
+    outcome = run_study(parse_study(content, "none"), tmp_path)
     table = parquet.read_table(outcome.path)
     assert (table.num_rows, outcome.work.kept) == (0, 0)
     assert table.column_names == ["gpu", "text_tokens", "ttft_s", "tpot_s", "peak_bytes"]
@@ -143,13 +144,13 @@ def test_no_row_left_is_an_empty_file(tmp_path: Path) -> None:
 def test_the_example_is_reduced_as_its_rows_are(tmp_path: Path) -> None:
     asked = read_study(EXAMPLE)
     content = {**asked.document, "axes": {**asked.document["axes"], "batch_size": [1, 8]}}
-    reduced = sweep(parse_study(content, "reduced"), tmp_path).result
+    reduced = run_study(parse_study(content, "reduced"), tmp_path).result
     assert reduced is not None
     del content["reduce"]
     content["output"] = {"format": "csv", "figures": ["ttft_s", "tpot_s", "output_tokens_per_s", "ttft_saved"]}
     import csv
 
-    outcome = sweep(parse_study(content, "rows"), tmp_path)
+    outcome = run_study(parse_study(content, "rows"), tmp_path)
     rows = [row for path in sorted(outcome.path.glob("part-*")) for row in csv.DictReader(path.open())]
     slo, quantiles, pareto, top = reduced["reductions"]
     group = slo["groups"][0]

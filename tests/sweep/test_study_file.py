@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asymsim.cli import run
-from asymsim.errors import InputError
-from asymsim.estimation import estimate
+from asymsim.cli.app import run
+from asymsim.estimator.estimate import estimate
 from asymsim.sweep.axes import read_axes
-from asymsim.sweep.draws import uniform
-from asymsim.sweep.drive import sweep
-from asymsim.sweep.study import parse_study
+from asymsim.sweep.runner import run_study
+from asymsim.sweep.study_file import parse_study
+from asymsim.util.errors import InputError
+from asymsim.util.sampling import uniform_samples
 
 LLAVA = '[scenario]\nmodel = "llava-1.5-7b"\n'
 
@@ -89,7 +89,7 @@ def test_samples_do_not_depend_on_which_are_drawn() -> None:
     whole = axis.values[0].take(np.arange(1000))
     assert [axis.item(index)["output_tokens"] for index in (0, 17, 999)] == whole[[0, 17, 999]].tolist()
     assert axis.item(10**12 - 1)["output_tokens"] >= 1
-    assert len(np.unique(uniform(0, 0, np.arange(10**5, dtype=np.uint64)))) == 10**5
+    assert len(np.unique(uniform_samples(0, 0, np.arange(10**5, dtype=np.uint64)))) == 10**5
 
 
 def test_samples_drawn_together_make_one_axis() -> None:
@@ -114,7 +114,7 @@ def test_filters_leave_out_rows(tmp_path: Path) -> None:
         "output": {"format": "csv", "figures": ["ttft_s"]},
     }
     study = parse_study(content, "filtered")
-    outcome = sweep(study, tmp_path)
+    outcome = run_study(study, tmp_path)
     expected = 0
     for row in range(study.grid.rows):
         scenario = study.grid.scenario(row)
@@ -220,7 +220,7 @@ def test_a_full_disk_loses_no_part(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "asymsim.cli",
+        "asymsim.cli.app",
         "sweep",
         str(study),
         "--out",
@@ -254,7 +254,7 @@ def test_an_unreachable_scheduler_is_told_within_ten_seconds(tmp_path: Path) -> 
     study = tmp_path / "study.toml"
     study.write_text(LLAVA + "[axes]\n")
     begun = time.perf_counter()
-    command = [sys.executable, "-m", "asymsim.cli", "sweep", str(study), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "asymsim.cli.app", "sweep", str(study), "--out", str(tmp_path / "out")]
     done = subprocess.run([*command, "--scheduler", "tcp://127.0.0.1:9"], capture_output=True, text=True, check=False)
     assert time.perf_counter() - begun < 10
     assert (done.returncode, done.stdout) == (2, "")
@@ -266,4 +266,4 @@ def test_an_unreachable_scheduler_is_told_within_ten_seconds(tmp_path: Path) -> 
 def test_a_row_beyond_64_bits_is_refused(tmp_path: Path) -> None:
     content = {"scenario": {"model": "qwen2.5-vl-72b"}, "axes": {"text_tokens": [1, 10**8], "batch_size": [1, 10**6]}}
     with pytest.raises(InputError, match="64 bits"):
-        sweep(parse_study(content, "large"), tmp_path)
+        run_study(parse_study(content, "large"), tmp_path)

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.errors import InputError, UnknownNameError
+from asymsim.util.errors import InputError, UnknownNameError
 
 Adapter = Callable[[str, "Fields"], VlmModel]
 _ADAPTERS: dict[str, Adapter] = {}

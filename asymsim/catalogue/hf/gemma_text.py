@@ -14,7 +14,7 @@ from asymsim.catalogue.hf.decoder import (
     sliding_stack,
 )
 from asymsim.catalogue.model import LanguageModel
-from asymsim.errors import UnsupportedError
+from asymsim.util.errors import UnsupportedError
 
 # Class defaults of transformers 5.23.0, models/gemma*/configuration_gemma*.py.
 _GEMMA2: dict[str, Any] = {

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
+from asymsim.util.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asymsim.errors import InputError
+from asymsim.util.errors import InputError
 
 # Pixels a side; beyond it processors run out of memory long before a model sees the image.
 LARGEST_SIDE = 2**20

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens, smallest_grid
-from asymsim.errors import InputError
+from asymsim.util.errors import InputError
+from asymsim.util.strict import STRICT
 
 # transformers 5.23.0, models/qwen2_vl/image_processing_qwen2_vl.py, smart_resize.
 MOST_ELONGATED = 200

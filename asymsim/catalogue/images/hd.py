@@ -7,10 +7,10 @@ from functools import lru_cache
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens, grids
-from asymsim.errors import InputError
+from asymsim.util.errors import InputError
+from asymsim.util.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -6,9 +6,9 @@ import math
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens
+from asymsim.util.strict import STRICT
 
 # transformers 5.23.0, image_processing_idefics3.py: no edge grows beyond this before the cut.
 LARGEST_EDGE = 4096

@@ -7,9 +7,9 @@ from functools import lru_cache
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens, grids
+from asymsim.util.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

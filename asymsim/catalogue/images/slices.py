@@ -6,9 +6,9 @@ import math
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens
+from asymsim.util.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic.dataclasses import dataclass
 
-from asymsim.catalogue.base import STRICT
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens
+from asymsim.util.strict import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

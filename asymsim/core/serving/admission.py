@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from asymsim.core.cache import KV_BLOCK_TOKENS
 from asymsim.core.jit import inlined
-from asymsim.core.serving.blocks import cache_bytes, hold, prompt_bytes
-from asymsim.core.serving.encoder_cache import has_room, is_cached, take_up
-from asymsim.core.serving.events import note
+from asymsim.core.kv_cache import KV_BLOCK_TOKENS
+from asymsim.core.serving.batch_scaling import interpolated_ticks
+from asymsim.core.serving.encoder_cache import acquire, has_room, is_cached
+from asymsim.core.serving.events import log_event
+from asymsim.core.serving.kv_blocks import allocate, cache_bytes, prompt_bytes
 from asymsim.core.serving.layout import (
     DECODES,
     ENCODE,
@@ -16,10 +17,9 @@ from asymsim.core.serving.layout import (
     PREFILLS,
     SCHEDULE,
     WHOLE,
-    Limits,
+    Capacity,
     State,
 )
-from asymsim.core.serving.sharing import of_number
 
 
 @inlined
@@ -35,7 +35,7 @@ def uses_encoder_cache(state: State, index: int, replica: int) -> bool:
 
 
 @inlined
-def admit(state: State, limits: Limits, replica: int, now: int, room: int, prompts: int) -> int:
+def admit(state: State, limits: Capacity, replica: int, now: int, room: int, prompts: int) -> int:
     """Begin the first request that waits, if it may: the tokens that it takes of the step; 0 if it may not."""
     place = state.replicas[replica]
     index = place["head"]
@@ -70,19 +70,19 @@ def admit(state: State, limits: Limits, replica: int, now: int, room: int, promp
             return 0
         if not prefilled:
             request["shared"], request["computed"] = shared, shared
-    take_first(state, replica, index)
+    dequeue_head(state, replica, index)
     request["chunk"] = chunk
-    hold(state, replica, index, kv_bytes)
+    allocate(state, replica, index, kv_bytes)
     if cached:
-        take_up(state, limits, replica, index)
+        acquire(state, limits, replica, index)
     if fresh:
         place["encoder_left"] = max(0, place["encoder_left"] - kind["encoder_tokens"])
         ticks = encoding_ticks(state, replica, index, now)
         place["other"] += ticks
-        note(state, now, ENCODE, index, replica, kind["encoder_tokens"], ticks)
+        log_event(state, now, ENCODE, index, replica, kind["encoder_tokens"], ticks)
     if request["scheduled"] == NEVER:
         request["scheduled"] = now
-    note(state, now, SCHEDULE, index, replica, chunk, 0)
+    log_event(state, now, SCHEDULE, index, replica, chunk, 0)
     return max(1, chunk)
 
 
@@ -98,11 +98,11 @@ def encoding_ticks(state: State, replica: int, index: int, now: int) -> int:
             before += 1
     powers = state.encoder[images]
     # The request itself runs already.
-    return of_number(powers, before) - (of_number(powers, before - 1) if before > 1 else 0)
+    return interpolated_ticks(powers, before) - (interpolated_ticks(powers, before - 1) if before > 1 else 0)
 
 
 @inlined
-def take_first(state: State, replica: int, index: int) -> None:
+def dequeue_head(state: State, replica: int, index: int) -> None:
     """Move the first request of the queue to those that run."""
     place, fleet = state.replicas[replica], state.fleet[0]
     place["head"] = state.requests[index]["next"]

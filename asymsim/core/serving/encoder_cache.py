@@ -6,7 +6,7 @@ As vLLM's EncoderCacheManager: what is not in use stays until its room is needed
 from __future__ import annotations
 
 from asymsim.core.jit import inlined
-from asymsim.core.serving.layout import NONE, Limits, State
+from asymsim.core.serving.layout import NONE, Capacity, State
 
 
 @inlined
@@ -19,14 +19,14 @@ def is_cached(state: State, replica: int, index: int) -> bool:
 
 
 @inlined
-def has_room(state: State, limits: Limits, replica: int, tokens: int) -> bool:
+def has_room(state: State, limits: Capacity, replica: int, tokens: int) -> bool:
     """Whether ``tokens`` more may be in use; more than the whole cache may alone."""
     used = state.replicas[replica]["referenced"]
     return used == 0 or used + tokens <= limits.encoder_cache
 
 
 @inlined
-def take_up(state: State, limits: Limits, replica: int, index: int) -> None:
+def acquire(state: State, limits: Capacity, replica: int, index: int) -> None:
     """Begin to use a request's embeddings, evicting others if these are new."""
     request, place = state.requests[index], state.replicas[replica]
     image, tokens = request["image"], state.kinds[request["kind"]]["encoder_tokens"]
@@ -48,7 +48,7 @@ def take_up(state: State, limits: Limits, replica: int, index: int) -> None:
 
 
 @inlined
-def let_go(state: State, limits: Limits, replica: int, index: int) -> None:
+def release(state: State, limits: Capacity, replica: int, index: int) -> None:
     """End a request's use of its embeddings; they stay as long as there is room."""
     request, place = state.requests[index], state.replicas[replica]
     image, tokens = request["image"], state.kinds[request["kind"]]["encoder_tokens"]
@@ -71,7 +71,7 @@ def let_go(state: State, limits: Limits, replica: int, index: int) -> None:
 
 
 @inlined
-def evict(state: State, limits: Limits, replica: int) -> None:
+def evict(state: State, limits: Capacity, replica: int) -> None:
     """Drop the oldest embeddings that nobody uses until the rest fits."""
     place = state.replicas[replica]
     while place["freed_head"] != NONE and place["referenced"] + place["unreferenced"] > limits.encoder_cache:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 from asymsim.core.jit import inlined
-from asymsim.core.machine import TICK_S
 from asymsim.core.serving.layout import GAP_FIRST_S, GAP_RATIO, NONE, State
+from asymsim.core.times.device import TICK_S
 
 LOG_RATIO = math.log(GAP_RATIO)
 
 
 @inlined
-def note(state: State, ticks: int, kind: int, request: int, replica: int, value: int, duration_ticks: int) -> None:
+def log_event(state: State, ticks: int, kind: int, request: int, replica: int, value: int, duration_ticks: int) -> None:
     """Write an event down, as long as the log has room."""
     fleet = state.fleet[0]
     at = fleet["events"]
@@ -24,7 +24,7 @@ def note(state: State, ticks: int, kind: int, request: int, replica: int, value:
 
 
 @inlined
-def count_gaps(state: State, ticks: int, number: int) -> None:
+def count_token_gaps(state: State, ticks: int, number: int) -> None:
     """Count ``number`` times of ``ticks`` between two tokens."""
     place = 0
     if ticks * TICK_S > GAP_FIRST_S:
@@ -33,7 +33,7 @@ def count_gaps(state: State, ticks: int, number: int) -> None:
 
 
 @inlined
-def sample(state: State, now: int) -> None:
+def sample_cluster(state: State, now: int) -> None:
     """Add the fleet's state, as it was since the last event, to the windows up to ``now``."""
     fleet, samples = state.fleet[0], state.samples
     while fleet["sampled"] < now:
@@ -108,7 +108,7 @@ def rise(state: State, at: int) -> None:
 
 
 @inlined
-def plan_arrival(state: State, ticks: int, request: int, source: int) -> None:
+def schedule_transfer_arrival(state: State, ticks: int, request: int, source: int) -> None:
     """Plan a request's arrival from another pool."""
     fleet = state.fleet[0]
     put_at(state, fleet["heap"], ticks, request, request, source)
@@ -117,7 +117,7 @@ def plan_arrival(state: State, ticks: int, request: int, source: int) -> None:
 
 
 @inlined
-def plan_end(state: State, ticks: int, replica: int) -> None:
+def schedule_burst_end(state: State, ticks: int, replica: int) -> None:
     """Plan the end of a replica's stretch, or bring it forward."""
     fleet, at = state.fleet[0], state.replicas[replica]["planned"]
     if at == NONE:
@@ -128,7 +128,7 @@ def plan_end(state: State, ticks: int, replica: int) -> None:
 
 
 @inlined
-def drop_first(state: State) -> None:
+def pop_event(state: State) -> None:
     """Take the first event off the heap."""
     fleet = state.fleet[0]
     fleet["heap"] -= 1

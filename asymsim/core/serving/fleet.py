@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from asymsim.core.borrow import borrow, borrow_gpu, borrow_model
-from asymsim.core.cache import KV_BLOCK_TOKENS
 from asymsim.core.jit import inlined, kernel
-from asymsim.core.serving.blocks import cache_bytes, hold, prompt_bytes
-from asymsim.core.serving.events import drop_first, note, plan_end, sample
+from asymsim.core.kv_cache import KV_BLOCK_TOKENS
+from asymsim.core.serving.events import log_event, pop_event, sample_cluster, schedule_burst_end
+from asymsim.core.serving.kv_blocks import allocate, cache_bytes, prompt_bytes
 from asymsim.core.serving.layout import (
     ARRIVE,
     DECODES,
@@ -20,15 +20,15 @@ from asymsim.core.serving.layout import (
     TOO_LARGE,
     TOO_LONG,
     WHOLE,
-    Limits,
-    Pace,
+    Capacity,
     State,
+    StepTimeModel,
 )
-from asymsim.core.serving.replica import begin, cut, end, stretch
+from asymsim.core.serving.replica import end_burst, plan_burst, schedule_step, shorten_burst
 
 
 @inlined
-def route(state: State, limits: Limits, role: int) -> int:
+def route(state: State, limits: Capacity, role: int) -> int:
     """The replica of a role that gets the next request."""
     fleet = state.fleet[0]
     first, number = fleet["first"][role], fleet["number"][role]
@@ -52,15 +52,15 @@ def wake(state: State, replica: int, now: int) -> None:
     if place["at_work"] == 0:
         place["at_work"], place["start"], place["ticks"], place["steps"] = 1, now, 0, 0
         state.fleet[0]["busy"] += 1
-        plan_end(state, now, replica)
+        schedule_burst_end(state, now, replica)
 
 
 @kernel
-def enqueue(state: State, limits: Limits, role: int, index: int, now: int) -> None:
+def enqueue(state: State, limits: Capacity, role: int, index: int, now: int) -> None:
     """Give a request to a replica of a role."""
     replica = route(state, limits, role)
     place, fleet = state.replicas[replica], state.fleet[0]
-    note(state, now, ARRIVE, index, replica, role, 0)
+    log_event(state, now, ARRIVE, index, replica, role, 0)
     first = place["head"] == NONE
     state.requests[index]["next"] = NONE
     if first:
@@ -77,7 +77,7 @@ def enqueue(state: State, limits: Limits, role: int, index: int, now: int) -> No
 
 
 @kernel
-def send(state: State, limits: Limits, index: int, now: int) -> None:
+def submit(state: State, limits: Capacity, index: int, now: int) -> None:
     """A client's request comes: it is refused, or goes to the first pool that has work for it."""
     request, fleet = state.requests[index], state.fleet[0]
     kind = state.kinds[request["kind"]]
@@ -87,7 +87,7 @@ def send(state: State, limits: Limits, index: int, now: int) -> None:
         whole = max(whole, prompt_bytes(state, request["kind"], kind["output"] - 1))
     if kind["context"] > limits.context or whole > limits.kv_capacity or kind["fits"] == 0:
         request["status"] = TOO_LONG if kind["context"] > limits.context else TOO_LARGE
-        note(state, now, REJECT, index, NONE, request["status"], 0)
+        log_event(state, now, REJECT, index, NONE, request["status"], 0)
         return
     fleet["in_flight"] += 1
     request["goal"] = kind["prompt"]
@@ -98,19 +98,19 @@ def send(state: State, limits: Limits, index: int, now: int) -> None:
 
 
 @kernel
-def receive(state: State, limits: Limits, index: int, source: int, now: int) -> None:
+def receive(state: State, limits: Capacity, index: int, source: int, now: int) -> None:
     """A request comes from another pool, which is then rid of its cache."""
     if state.replicas[source]["role"] == ENCODES:
         enqueue(state, limits, PREFILLS, index, now)
         return
-    hold(state, source, index, 0)
+    allocate(state, source, index, 0)
     if state.replicas[source]["head"] != NONE:
         wake(state, source, now)
     enqueue(state, limits, DECODES, index, now)
 
 
 @kernel
-def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bool:
+def advance(owned_state: State, owned_pace: StepTimeModel, limits: Capacity, most: int) -> bool:
     """Go on with a simulation for at most ``most`` events; whether there is more to do."""
     state = State(
         borrow(owned_state.requests),
@@ -129,7 +129,7 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
         borrow(owned_state.samples),
         borrow(owned_state.log),
     )
-    pace = Pace(
+    pace = StepTimeModel(
         borrow_model(owned_pace.model),
         borrow_gpu(owned_pace.gpu),
         owned_pace.precision,
@@ -150,25 +150,25 @@ def serve(owned_state: State, owned_pace: Pace, limits: Limits, most: int) -> bo
         if fleet["heap"] > 0 and state.heap[0]["ticks"] < arrival:
             planned = state.heap[0]
             now, index, replica = planned["ticks"], planned["request"], planned["replica"]
-            drop_first(state)
-            sample(state, now)
+            pop_event(state)
+            sample_cluster(state, now)
             if index != NONE:
                 receive(state, limits, index, replica, now)
             else:
                 if state.replicas[replica]["steps"] > 0:
-                    end(state, limits, replica)
-                steps = begin(state, limits, replica, now)
+                    end_burst(state, limits, replica)
+                steps = schedule_step(state, limits, replica, now)
                 if steps > 0:
-                    stretch(state, pace, replica, now, steps)
+                    plan_burst(state, pace, replica, now, steps)
         elif arrival != NEVER:
             now = arrival
-            sample(state, now)
+            sample_cluster(state, now)
             fleet["arrived"] += 1
-            send(state, limits, fleet["arrived"] - 1, now)
+            submit(state, limits, fleet["arrived"] - 1, now)
         else:
             return False
         if fleet["to_cut"] != NONE:
-            cut(state, pace, fleet["to_cut"], now)
+            shorten_burst(state, pace, fleet["to_cut"], now)
             fleet["to_cut"] = NONE
         fleet["end"] = now
     return True

@@ -6,14 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asymsim.core.layout import Array, GpuArrays, ModelArrays, Precision, codes
+from asymsim.core.arrays import Array, codes
+from asymsim.core.model_arrays import ModelArrays, Precision
+from asymsim.core.times.gpu_arrays import GpuArrays
 
 NEVER = 2**62
 NONE = -1
 # Ticks of 2**-42 s: 12 days. A simulation that would go on beyond it ends before.
 LAST_TICK = 2**62 - 2**58
 # The unit of shares of a time.
-WHOLE_SHARE = 2**20
+SHARE_UNIT = 2**20
 
 # How a request ended. Those too long for the model, or too large for the memory, are refused as a server would.
 STATUS = ("done", "too_long", "too_large", "unfinished")
@@ -45,7 +47,7 @@ SAMPLE = np.dtype([(name, np.float64) for name in ("waiting", "running", "kv_byt
 # selection_ticks: of the method's own work before decoding. early: 1 where an encoder pool does it.
 # decode_selection_ticks: of its work in all decode steps. embedding_bytes: what leaves an encoder pool.
 # splits: 1 where the prompt may be spread over steps. fits: 0 where its activations are too large.
-KIND = _integers(
+REQUEST_CLASS = _integers(
     "prompt",
     "output",
     "context",
@@ -62,8 +64,8 @@ KIND = _integers(
 # A group of layers that are alike under every schedule of the simulation: layers of one kind, how many, and what a
 # token of one KV head takes in all of them.
 GROUP = _integers("kind", "layers", "entry_bytes")
-# The cache of a kind of request in a group: core.cache.Cache; the visual tokens among them, their images; whether
-# the group's prefill stores attention weights.
+# The cache of a kind of request in a group: core.kv_cache.SequenceCache; the visual tokens among them, their images;
+# whether the group's prefill stores attention weights.
 CACHE = _integers(
     "tokens",
     "held",
@@ -167,7 +169,7 @@ FLEET = np.dtype(
 PLANNED = _integers("ticks", "rank", "request", "replica")
 
 
-class Limits(NamedTuple):
+class Capacity(NamedTuple):
     """What a replica and the router may do; 0 concurrency: no limit. Cache and embeddings of one replica."""
 
     max_seqs: int
@@ -183,7 +185,7 @@ class Limits(NamedTuple):
     transfer_ticks: int
 
 
-class Pace(NamedTuple):
+class StepTimeModel(NamedTuple):
     """What step times follow from: model and GPU, and times of rows that were worked out before.
 
     ``dense`` (kinds, tokens): ticks of a layer but for its attention; ``head`` (sequences), ``embed`` (tokens).
@@ -205,7 +207,7 @@ class State(NamedTuple):
 
     ``encoder`` (images, powers): ticks of encoding the like images of 1, 2, 4 ... requests at once. ``sharing``
     (schedules, 2, powers): what the method's own work on each of 1, 2, 4 ... prompts, and in decoding, takes of what it
-    takes alone, in units of ``WHOLE_SHARE``.
+    takes alone, in units of ``SHARE_UNIT``.
     ``runs`` (replicas, max_seqs): requests that run, in the order in which they were scheduled. ``holder``, ``uses``
     (replicas, images): the request that left a shared image in the encoder cache, and those that use it.
     """

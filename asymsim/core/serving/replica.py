@@ -8,12 +8,13 @@ cache back and computes it anew later. Steps that would all be alike are taken a
 
 from __future__ import annotations
 
-from asymsim.core.cache import KV_BLOCK_TOKENS
 from asymsim.core.jit import inlined, kernel
+from asymsim.core.kv_cache import KV_BLOCK_TOKENS
 from asymsim.core.serving.admission import admit, uses_encoder_cache
-from asymsim.core.serving.blocks import cache_bytes, hold, hold_for
-from asymsim.core.serving.encoder_cache import let_go
-from asymsim.core.serving.events import count_gaps, note, plan_arrival, plan_end
+from asymsim.core.serving.batch_scaling import interpolated_share, scaled_ticks
+from asymsim.core.serving.encoder_cache import release
+from asymsim.core.serving.events import count_token_gaps, log_event, schedule_burst_end, schedule_transfer_arrival
+from asymsim.core.serving.kv_blocks import allocate, allocate_for_steps, cache_bytes
 from asymsim.core.serving.layout import (
     DECODES,
     DONE,
@@ -26,25 +27,24 @@ from asymsim.core.serving.layout import (
     PREFILLS,
     STEP,
     TRANSFER,
-    Limits,
-    Pace,
+    Capacity,
     State,
+    StepTimeModel,
 )
-from asymsim.core.serving.pace import stretch_ticks
-from asymsim.core.serving.sharing import share_at, shared
+from asymsim.core.serving.step_time import burst_ticks
 
 
 @inlined
-def preempt_last(state: State, limits: Limits, replica: int, now: int) -> None:
+def preempt_last(state: State, limits: Capacity, replica: int, now: int) -> None:
     """Take the cache of the request that was scheduled last, and put it first in the queue."""
     place, fleet = state.replicas[replica], state.fleet[0]
     place["running"] -= 1
     fleet["running"] -= 1
     index = state.runs[replica, place["running"]]
     request = state.requests[index]
-    hold(state, replica, index, 0)
+    allocate(state, replica, index, 0)
     if request["computed"] < request["goal"]:
-        let_go_of_images(state, limits, replica, index)
+        release_images(state, limits, replica, index)
     elif request["owed"] == NONE:
         request["owed"] = now
     request["goal"] = state.kinds[request["kind"]]["prompt"] + request["generated"]
@@ -56,18 +56,18 @@ def preempt_last(state: State, limits: Limits, replica: int, now: int) -> None:
         place["tail"] = index
     place["waiting"] += 1
     fleet["waiting"] += 1
-    note(state, now, PREEMPT, index, replica, request["generated"], 0)
+    log_event(state, now, PREEMPT, index, replica, request["generated"], 0)
 
 
 @kernel
-def begin(state: State, limits: Limits, replica: int, now: int) -> int:
+def schedule_step(state: State, limits: Capacity, replica: int, now: int) -> int:
     """Choose what a replica works on next: the steps of its stretch; 0 where there is nothing to do."""
     place = state.replicas[replica]
     decoding, preempted = 0, False
     for at in range(place["running"]):
         request = state.requests[state.runs[replica, at]]
         request["chunk"] = 0 if request["computed"] == request["goal"] else NONE
-    hold_for(state, replica, 1)
+    allocate_for_steps(state, replica, 1)
     while place["running"] > 0 and place["kv_bytes"] > limits.kv_capacity:
         preempt_last(state, limits, replica, now)
         preempted = True
@@ -118,66 +118,68 @@ def selection_ticks(state: State, replica: int) -> int:
                 if turn == 0:
                     prompts += 1
                 else:
-                    ticks += shared(kind["selection_ticks"], share_at(state.sharing[kind["schedule"], 0], prompts))
+                    ticks += scaled_ticks(
+                        kind["selection_ticks"], interpolated_share(state.sharing[kind["schedule"], 0], prompts)
+                    )
     return ticks
 
 
 @inlined
-def steps_alike(state: State, limits: Limits, replica: int) -> int:
+def steps_alike(state: State, limits: Capacity, replica: int) -> int:
     """Steps until a request is done or the cache is full; what runs then holds the cache that these need."""
     place, low, high = state.replicas[replica], 1, NEVER
     for at in range(place["running"]):
         request = state.requests[state.runs[replica, at]]
         high = min(high, state.kinds[request["kind"]]["output"] - request["generated"])
     if high > 1:
-        hold_for(state, replica, high)
+        allocate_for_steps(state, replica, high)
     if place["kv_bytes"] <= limits.kv_capacity:
         return high
     while high - low > 1:
         middle = (low + high) // 2
-        hold_for(state, replica, middle)
+        allocate_for_steps(state, replica, middle)
         if place["kv_bytes"] <= limits.kv_capacity:
             low = middle
         else:
             high = middle
-    hold_for(state, replica, low)
+    allocate_for_steps(state, replica, low)
     return low
 
 
 @kernel
-def stretch(state: State, pace: Pace, replica: int, start: int, steps: int) -> None:
+def plan_burst(state: State, pace: StepTimeModel, replica: int, start: int, steps: int) -> None:
     """Plan a stretch of ``steps`` from ``start``, whose cache is held."""
     place = state.replicas[replica]
     ticks = place["other"]
     if place["role"] == ENCODES:
         ticks += pace.host_ticks
     else:
-        ticks += stretch_ticks(state, pace, replica, steps)
+        ticks += burst_ticks(state, pace, replica, steps)
     place["start"], place["steps"], place["ticks"] = start, steps, ticks
-    plan_end(state, start + ticks, replica)
+    schedule_burst_end(state, start + ticks, replica)
 
 
 @kernel
-def cut(state: State, pace: Pace, replica: int, now: int) -> None:
+def shorten_burst(state: State, pace: StepTimeModel, replica: int, now: int) -> None:
     """End a stretch with the first step that is over at ``now``, so that who came can be scheduled then."""
     place = state.replicas[replica]
     steps = max(1, -(-(now - place["start"]) // max(1, place["ticks"] // place["steps"])))
-    while steps < place["steps"] and place["start"] + stretch_ticks(state, pace, replica, steps) < now:
+    while steps < place["steps"] and place["start"] + burst_ticks(state, pace, replica, steps) < now:
         steps += 1
     if steps < place["steps"]:
-        hold_for(state, replica, steps)
-        stretch(state, pace, replica, place["start"], steps)
+        allocate_for_steps(state, replica, steps)
+        plan_burst(state, pace, replica, place["start"], steps)
 
 
 @kernel
-def end(state: State, limits: Limits, replica: int) -> None:
+def end_burst(state: State, limits: Capacity, replica: int) -> None:
     """End a stretch: tokens are there, requests done or on their way to the next pool."""
     place, fleet = state.replicas[replica], state.fleet[0]
     steps, role = place["steps"], place["role"]
     now = place["start"] + place["ticks"]
     place["busy_ticks"] += place["ticks"]
     fleet["steps"] += steps
-    note(state, place["start"], STEP, NONE, replica, steps, place["ticks"])
+    log_event(state, place["start"], STEP, NONE, replica, steps, place["ticks"])
     step, gaps, kept = place["ticks"] // steps, 0, 0
     for at in range(place["running"]):
         index = state.runs[replica, at]
@@ -185,32 +187,34 @@ def end(state: State, limits: Limits, replica: int) -> None:
         kind = state.kinds[request["kind"]]
         chunk, stays = request["chunk"], True
         if role == ENCODES:
-            let_go_of_images(state, limits, replica, index)
+            release_images(state, limits, replica, index)
             hand_over(state, limits, replica, index, now, kind["embedding_bytes"])
             stays = False
         elif chunk == 0:
             gaps += steps
             if request["owed"] != NONE:
-                count_gaps(state, place["start"] + step - request["owed"], 1)
+                count_token_gaps(state, place["start"] + step - request["owed"], 1)
                 request["owed"], gaps = NONE, gaps - 1
             request["generated"] += steps
         elif chunk > 0:
             request["computed"] += chunk
             if request["computed"] == request["goal"]:
-                hold(state, replica, index, cache_bytes(state, request["kind"], request["generated"], KV_BLOCK_TOKENS))
-                let_go_of_images(state, limits, replica, index)
+                allocate(
+                    state, replica, index, cache_bytes(state, request["kind"], request["generated"], KV_BLOCK_TOKENS)
+                )
+                release_images(state, limits, replica, index)
                 request["generated"] += 1
                 if request["first"] == NEVER:
                     request["first"], request["replica"] = now, replica
-                    note(state, now, FIRST_TOKEN, index, replica, 0, 0)
+                    log_event(state, now, FIRST_TOKEN, index, replica, 0, 0)
                 elif request["owed"] != NONE:
-                    count_gaps(state, now - request["owed"], 1)
+                    count_token_gaps(state, now - request["owed"], 1)
                 request["owed"] = NONE
         if stays and request["generated"] == kind["output"]:
-            hold(state, replica, index, 0)
+            allocate(state, replica, index, 0)
             request["finished"], request["status"] = now, DONE
             fleet["in_flight"] -= 1
-            note(state, now, FINISH, index, replica, 0, 0)
+            log_event(state, now, FINISH, index, replica, 0, 0)
             stays = False
         elif role == PREFILLS and stays and request["computed"] == request["goal"]:
             request["owed"] = now
@@ -222,21 +226,21 @@ def end(state: State, limits: Limits, replica: int) -> None:
     fleet["running"] -= place["running"] - kept
     place["running"] = kept
     if gaps > 0:
-        count_gaps(state, step, gaps)
+        count_token_gaps(state, step, gaps)
 
 
 @inlined
-def let_go_of_images(state: State, limits: Limits, replica: int, index: int) -> None:
+def release_images(state: State, limits: Capacity, replica: int, index: int) -> None:
     """End the use of a request's embeddings where this replica has them."""
     if uses_encoder_cache(state, index, replica):
-        let_go(state, limits, replica, index)
+        release(state, limits, replica, index)
 
 
 @inlined
-def hand_over(state: State, limits: Limits, replica: int, index: int, now: int, moved_bytes: int) -> None:
+def hand_over(state: State, limits: Capacity, replica: int, index: int, now: int, moved_bytes: int) -> None:
     """Send a request on its way to the next pool, behind what its replica sends already."""
     place = state.replicas[replica]
     place["sends_until"] = max(now, place["sends_until"]) + int(moved_bytes * limits.transfer_ticks_per_byte)
     arrival = place["sends_until"] + limits.transfer_ticks
-    note(state, now, TRANSFER, index, replica, moved_bytes, arrival - now)
-    plan_arrival(state, arrival, index, replica)
+    log_event(state, now, TRANSFER, index, replica, moved_bytes, arrival - now)
+    schedule_transfer_arrival(state, arrival, index, replica)

@@ -1,0 +1,105 @@
+"""Measured rows of the three kinds of attention."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from asymsim.calibration import batch_times, measured_tables
+from asymsim.calibration.shape_groups import MeasuredRows, assemble, device_of, hardware_bounds
+from asymsim.catalogue.gpu import Gpu
+from asymsim.core.arrays import Array
+from asymsim.core.times.parameters import CAUSAL_SIZES, ENCODER_SIZES
+
+# The measuring loop leaves keys and values in L2, as far as they fit.
+IN_LOOP = 1.0
+
+
+def _causal(device: Gpu, framework: str, name: str) -> measured_tables.Rows | None:
+    """Rows of a causal attention table with a 2-byte cache and no window."""
+    path = measured_tables.table_path(device.name, "attention", framework, name)
+    if path is None:
+        return None
+    shape = ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim", "window_size", "step")
+    rows = measured_tables.read_table(path, shape, ("kv_cache_dtype",), {"attn_dtype": "bfloat16"})
+    rows = rows.drop("fp8_cache", rows["kv_cache_dtype"] != "bfloat16")
+    rows = rows.drop("sliding_window", rows["window_size"] > 0)
+    rows = rows.drop("head_size_512", rows["head_dim"] > CAUSAL_SIZES[-1])
+    return measured_tables.medians(rows, shape)
+
+
+def prefill_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
+    """Causal self-attention without a prefix, 2-byte cache."""
+    rows = _causal(device, framework, "context_attention")
+    if rows is None:
+        return None
+    rows = rows.drop("context_step", rows["step"] != 0)
+    rows = rows.drop("empty", rows["isl"] <= 1)
+    machine = device_of(device)
+    b, n, h, kv, d = rows.floats("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim")
+    size = size_class(d, CAUSAL_SIZES)
+
+    def many(shapes: Array, numbers: Array, out: Array) -> None:
+        batch_times.prefill_attention_times(shapes, machine, numbers, out)
+
+    return assemble(
+        rows,
+        {"b": b, "n": n, "h": h, "kv": kv, "d": d, "size": size},
+        site=("h", "kv", "d"),
+        runs=("h", "kv", "d", "b", "n"),
+        bounds_s=hardware_bounds(machine, 2 * b * h * n * (n + 1) * d, 4 * b * n * (h + kv) * d),
+        many=many,
+        sizes=size.astype(np.int64),
+    )
+
+
+def decode_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
+    """Decode steps: one query token each over ``step`` + 1 cached ones, 2-byte cache."""
+    rows = _causal(device, framework, "generation_attention")
+    if rows is None:
+        return None
+    machine = device_of(device)
+    b, h, kv, d, step = rows.floats("batch_size", "num_heads", "num_key_value_heads", "head_dim", "step")
+    n, size = step + 1, size_class(d, CAUSAL_SIZES)
+
+    def many(shapes: Array, numbers: Array, out: Array) -> None:
+        batch_times.decode_attention_times(shapes, IN_LOOP, machine, numbers, out)
+
+    return assemble(
+        rows,
+        {"b": b, "n": n, "h": h, "kv": kv, "d": d, "size": size},
+        site=("h", "kv", "d"),
+        runs=("h", "kv", "d", "b", "n"),
+        bounds_s=hardware_bounds(machine, 4 * b * h * n * d, 4 * b * n * kv * d + 4 * b * h * d),
+        many=many,
+        sizes=size.astype(np.int64),
+    )
+
+
+def encoder_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
+    """Bidirectional self-attention of images."""
+    path = measured_tables.table_path(device.name, "encoder_attention", framework, "encoder_attention")
+    if path is None:
+        return None
+    shape = ("batch_size", "isl", "num_heads", "head_dim")
+    rows = measured_tables.medians(measured_tables.read_table(path, shape, only={"attn_dtype": "bfloat16"}), shape)
+    machine = device_of(device)
+    b, n, h, d = rows.floats(*shape)
+    size = size_class(d, ENCODER_SIZES)
+
+    def many(shapes: Array, numbers: Array, out: Array) -> None:
+        batch_times.encoder_attention_times(shapes, machine, numbers, out)
+
+    return assemble(
+        rows,
+        {"b": b, "n": n, "h": h, "d": d, "size": size},
+        site=("h", "d"),
+        runs=("h", "d", "b", "n"),
+        bounds_s=hardware_bounds(machine, 4 * b * h * n * n * d, 8 * b * n * h * d),
+        many=many,
+        sizes=size.astype(np.int64),
+    )
+
+
+def size_class(head_size: Array, sizes: tuple[int, ...]) -> Array:
+    """Index of the next larger head size, the last for all beyond, as float64."""
+    return np.minimum(np.searchsorted(sizes, head_size), len(sizes) - 1).astype(np.float64)

@@ -1,0 +1,167 @@
+"""Operator times measured by others: the tables of ``aiconfigurator-core``, as plain arrays.
+
+The package 0.12.0 (NVIDIA, Apache-2.0, https://github.com/ai-dynamo/aiconfigurator) holds Parquet tables at
+``systems/data/<system>/<family>/<framework>/<version>/<table>_perf.parquet``, times in milliseconds. Rows that
+mislead are dropped and counted by the name of their trap (`TRAPS`); nothing is dropped silently or repaired.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from asymsim.core.arrays import Array
+from asymsim.util.errors import InputError, MissingExtraError
+
+PACKAGE = "aiconfigurator-core 0.12.0 (NVIDIA, Apache-2.0)"
+# The catalogue's names of the systems that have tables of their own.
+SYSTEMS = {
+    "a100_80gb_sxm": "a100_sxm",
+    "l40s": "l40s",
+    "h100_sxm": "h100_sxm",
+    "h200_sxm": "h200_sxm",
+    "b200_sxm": "b200_sxm",
+    "b300_sxm": "b300_sxm",
+    "gb200": "gb200",
+    "rtx_pro_6000": "rtx_pro_6000_server",
+}
+FRAMEWORKS = ("vllm", "sglang", "trtllm")
+
+TRAPS = {
+    "not_positive": "a time that is not a finite number above 0",
+    "repeated": "the same shape measured more than once: the median is kept",
+    "beats_peak": "faster than the tensor cores' dense peak",
+    "beats_memory": "faster than device memory can bring the operands once: they lay in L2 from the run before",
+    "beats_link": "faster than the link can carry the message once",
+    "fp8_cache": "an fp8 KV cache, whose conversion is another kernel",
+    "sliding_window": "a sliding window: another kernel",
+    "context_step": "context attention over a prefix; the tables hold step 0 alone",
+    "head_size_512": "head size 512: another kernel, and no model of the catalogue has it",
+    "empty": "a shape of no work (one token of context, or a zero)",
+    "eager": "launched by the host one by one, which a CUDA graph spares",
+    "spread_experts": "experts spread over several GPUs",
+}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Columns of one table, ``seconds`` among them; rows dropped by trap; the table's place in the package."""
+
+    columns: dict[str, Array]
+    dropped: dict[str, int]
+    source: str
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.columns["seconds"])
+
+    def floats(self, *names: str) -> list[Array]:
+        """Columns as float64."""
+        return [self.columns[name].astype(np.float64) for name in names]
+
+    def keep(self, mask: Array) -> Rows:
+        """Only the rows of a mask."""
+        return replace(self, columns={name: column[mask] for name, column in self.columns.items()})
+
+    def drop(self, trap: str, mask: Array) -> Rows:
+        """Without the rows of a mask, counted under the trap's name."""
+        number = int(mask.sum())
+        if not number:
+            return self
+        return replace(self.keep(~mask), dropped={**self.dropped, trap: self.dropped.get(trap, 0) + number})
+
+
+def systems_folder() -> Path:
+    """Folder of the installed package's tables, without importing the package.
+
+    Raises
+    ------
+    MissingExtraError
+        If the package, or what reads and fits its tables, is not installed.
+    """
+    missing = [name for name in ("aiconfigurator_core", "pyarrow", "scipy") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"calibration needs {', '.join(missing)}: pip install 'asymsim[measured]'")
+    spec = find_spec("aiconfigurator_core")
+    places = spec.submodule_search_locations if spec else None
+    return Path(next(iter(places or ("",)))) / "systems"
+
+
+def table_path(gpu: str, family: str, framework: str, table: str) -> Path | None:
+    """The newest version's file, or None where the GPU has none.
+
+    Raises
+    ------
+    InputError
+        If the GPU was not measured at all.
+    """
+    if gpu not in SYSTEMS:
+        raise InputError("gpu", gpu, f"has no measured tables; GPUs that have: {', '.join(SYSTEMS)}")
+    folder = systems_folder() / "data" / SYSTEMS[gpu] / family / framework
+    found = folder.glob(f"*/{table}_perf.parquet")
+    return max(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.name)], default=None)
+
+
+def read_table(
+    path: Path, numbers: Sequence[str], texts: Sequence[str] = (), only: Mapping[str, str] | None = None
+) -> Rows:
+    """Columns of a table with ``seconds``.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A Parquet file below a folder ``data``.
+    numbers, texts : sequence of str
+        Columns to read as integers and as strings; 0 or "" where an older table lacks one.
+    only : mapping of str to str, optional
+        Values that rows must have; a column that the table lacks is no condition.
+
+    Raises
+    ------
+    InputError
+        If the file is no table, has no column ``latency``, or one of ``numbers`` is no number.
+    """
+    import pyarrow.parquet as parquet
+    from pyarrow import ArrowException
+
+    try:
+        table = parquet.read_table(path)
+        have = set(table.column_names)
+        if "latency" not in have:
+            raise InputError("table", str(path), "has no column latency")
+        mask = np.ones(table.num_rows, bool)
+        for name, value in (only or {}).items():
+            if name in have:
+                mask &= table[name].to_numpy(zero_copy_only=False).astype(str) == value
+        columns = {
+            name: table[name].to_numpy(zero_copy_only=False)[mask].astype(kind)
+            if name in have
+            else np.zeros(int(mask.sum()), kind)
+            for names, kind in ((numbers, np.int64), (texts, np.str_))
+            for name in names
+        }
+        columns["seconds"] = table["latency"].to_numpy(zero_copy_only=False)[mask].astype(np.float64) * 1e-3
+    except (ArrowException, OSError, ValueError, TypeError) as error:
+        raise InputError("table", str(path), f"cannot be read ({' '.join(str(error).split())})") from None
+    rows = Rows(columns, {}, "/".join(path.parts[path.parts.index("data") + 1 :]))
+    return rows.drop("not_positive", ~(np.isfinite(rows["seconds"]) & (rows["seconds"] > 0)))
+
+
+def medians(rows: Rows, shape: Sequence[str]) -> Rows:
+    """One row a shape: the median of repeated ones, the lower of two in the middle."""
+    if not len(rows):
+        return rows
+    keys = np.stack([np.unique(rows[name], return_inverse=True)[1].ravel() for name in shape], axis=1)
+    _, group, count = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+    order = np.lexsort((rows["seconds"], group.ravel()))
+    middle = order[np.cumsum(count) - count + (count - 1) // 2]
+    repeated = np.ones(len(rows), bool)
+    repeated[middle] = False
+    return rows.drop("repeated", repeated)

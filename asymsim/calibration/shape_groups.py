@@ -1,0 +1,147 @@
+"""Measured rows of an operator class, and the split into sites to fit on and sites to judge on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from asymsim.calibration.measured_tables import Rows
+from asymsim.catalogue.gpu import Gpu
+from asymsim.core.arrays import Array
+from asymsim.core.times.device import Device
+
+# Frozen before anything was fitted with it: another seed would let a choice be made on held-out sites.
+SEED = 1729
+HELD_OUT = 0.25
+# Parts of the training sites, each left out once to see how far intervals reach.
+FOLDS = 5
+
+
+class MeasuredRows(NamedTuple):
+    """Measured rows of one operator class on one GPU, ready to be predicted.
+
+    Attributes
+    ----------
+    seconds, roofline_s : array, shape (rows,)
+        Measured time, and the bound by peak and bandwidth with each operand moved once.
+    held_out : array of bool, shape (rows,)
+        Rows of sites that no fit may see.
+    fold : array of int64, shape (rows,)
+        One of FOLDS parts to which the row's site belongs, held out or not.
+    columns : dict of str to array
+        The shapes.
+    predict : callable
+        ``predict(index, numbers)``: seconds of the rows ``index`` with one record of fitted numbers, shape (1,).
+    runs : tuple of str
+        Columns that stay the same along a run of token counts at one site; the last is the token count itself.
+    sizes : array of int64
+        Index of each row's class of head size; empty where there are none.
+    dropped : dict of str to int
+        Rows left out, by trap.
+    source : str
+        The table's place in the package.
+    """
+
+    seconds: Array
+    roofline_s: Array
+    held_out: Array
+    fold: Array
+    columns: dict[str, Array]
+    predict: Callable[[Array, Array], Array]
+    runs: tuple[str, ...]
+    sizes: Array
+    dropped: dict[str, int]
+    source: str
+
+
+def held_out(*site: Array) -> Array:
+    """Mask of the sites that SEED holds out: a hash of the site alone, the same on every GPU and framework.
+
+    Parameters
+    ----------
+    *site : array of whole numbers, shape (rows,)
+        What makes a site, such as n and k of a weight.
+    """
+    return shape_group_hash(*site) % np.uint64(10_000) < HELD_OUT * 10_000
+
+
+def shape_group_hash(*site: Array) -> Array:
+    """Hash of each row's site under SEED, uint64."""
+    key = np.full(len(site[0]), SEED, np.uint64)
+    for column in site:
+        key = (key ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(29)
+        key *= np.uint64(0xBF58476D1CE4E5B9)
+        key ^= key >> np.uint64(32)
+    return key
+
+
+def assemble(
+    rows: Rows,
+    columns: dict[str, Array],
+    *,
+    site: tuple[str, ...],
+    runs: tuple[str, ...],
+    bounds_s: Mapping[str, Array],
+    many: Callable[[Array, Array, Array], None],
+    sizes: Array | None = None,
+) -> MeasuredRows:
+    """A table without the rows that beat the hardware.
+
+    Parameters
+    ----------
+    rows : Rows
+    columns : dict of str to array
+        Shapes as float64, in the order in which ``many`` takes them.
+    site : tuple of str
+        Columns that make a site.
+    runs : tuple of str
+        As in `MeasuredRows`.
+    bounds_s : mapping of str to array
+        Least seconds of each row, by the name of the trap that beating it is.
+    many : callable
+        ``many(shapes, numbers, out)`` writes the seconds of all rows with one record of numbers.
+    sizes : array of int64, optional
+    """
+    keep = np.ones(len(rows), bool)
+    dropped = dict(rows.dropped)
+    for trap, bound in bounds_s.items():
+        beaten = keep & (rows["seconds"] < bound)
+        keep &= ~beaten
+        if beaten.any():
+            dropped[trap] = int(beaten.sum())
+    kept = {name: column[keep] for name, column in columns.items()}
+    places = [kept[name] for name in site]
+    shapes = np.stack(list(kept.values()), axis=1)
+
+    def predict(index: Array, numbers: Array) -> Array:
+        out = np.empty(len(index))
+        many(shapes[index], numbers, out)
+        return out
+
+    return MeasuredRows(
+        seconds=rows["seconds"][keep],
+        roofline_s=np.max(list(bounds_s.values()), axis=0)[keep],
+        held_out=held_out(*places),
+        fold=(shape_group_hash(*places) // np.uint64(10_000) % np.uint64(FOLDS)).astype(np.int64),
+        columns=kept,
+        predict=predict,
+        runs=runs,
+        sizes=np.zeros(0, np.int64) if sizes is None else sizes[keep],
+        dropped=dropped,
+        source=rows.source,
+    )
+
+
+def device_of(device: Gpu, peak: str = "bf16") -> Device:
+    """The numbers of the data sheet that the kernels take."""
+    return Device(
+        device.peak_flops_per_s[peak], device.bandwidth_bytes_per_s, float(device.l2_bytes), float(device.sm_count)
+    )
+
+
+def hardware_bounds(machine: Device, flops: Array, moved_bytes: Array) -> dict[str, Array]:
+    """Least seconds by peak and by bandwidth, by the trap that beating them is."""
+    return {"beats_peak": flops / machine.flops_per_s, "beats_memory": moved_bytes / machine.bandwidth_bytes_per_s}

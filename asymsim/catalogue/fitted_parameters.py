@@ -1,0 +1,136 @@
+"""Fitted numbers of operator times: which a GPU has of its own, and whose it takes where it has none.
+
+A GPU's file holds a table ``[efficiency.<section>]`` for each operator class that was measured on it; the
+numbers' meaning stands in ``core.times.parameters``. ``data/transfer.toml`` says which GPU lends its numbers to its
+architecture, and how far measured times lie from such borrowed predictions.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asymsim.core.arrays import Array
+from asymsim.core.times import parameters as layout
+from asymsim.util.errors import InputError, UnknownNameError
+
+SECTIONS: dict[str, np.dtype[np.void]] = {
+    "gemm_bf16": layout.GEMM_PARAMETERS,
+    "gemm_fp8": layout.GEMM_PARAMETERS,
+    "context_attention": layout.PREFILL_ATTENTION_PARAMETERS,
+    "generation_attention": layout.DECODE_ATTENTION_PARAMETERS,
+    "encoder_attention": layout.ENCODER_ATTENTION_PARAMETERS,
+    "memory_bound": layout.ELEMENTWISE_PARAMETERS,
+    "all_reduce": layout.ALL_REDUCE_PARAMETERS,
+    # Residuals alone: the numbers are those of the products with one group.
+    "grouped_gemm": np.dtype([]),
+}
+# Beside the numbers: residual quantiles, and where all of it comes from.
+PROVENANCE = (
+    "source",
+    "measured",
+    "rows",
+    "fitted_rows",
+    "dropped",
+    "date",
+    "command",
+    "site_correlation",
+    "held_out_median_error",
+    "held_out_mean_error",
+    "held_out_p90_error",
+    "held_out_bias",
+    "held_out_coverage",
+)
+# Numbers that a section may leave out.
+DEFAULTS = {"time_scale": 1.0}
+TRANSFER_FILE = Path(__file__).parent / "data" / "transfer.toml"
+Section = Mapping[str, Any]
+Fields = Mapping[str, Any]
+
+
+class FittedSection(NamedTuple):
+    """A section and where it stands: of the GPU itself, or of a relative."""
+
+    section: Section
+    source: int
+
+
+def check_sections(tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The ``[efficiency]`` tables of a GPU's file.
+
+    Raises
+    ------
+    InputError
+        If a number is missing, of the wrong length, or not above or equal to 0; if quantiles are not in order.
+    UnknownNameError
+        If a section or a number has no such name.
+    """
+    for name, table in tables.items():
+        if name not in SECTIONS:
+            raise UnknownNameError("efficiency", name, SECTIONS)
+        where = f"efficiency.{name}"
+        numbers: Fields = SECTIONS[name].fields or {}
+        intervals: Fields = layout.INTERVAL.fields or {}
+        for key in table:
+            if key not in numbers and key not in intervals and key not in PROVENANCE:
+                raise UnknownNameError(where, key, (*numbers, *intervals, *PROVENANCE))
+        for key, (kind, *_) in (*numbers.items(), *intervals.items()):
+            if key not in table and key in DEFAULTS:
+                continue
+            if key not in table:
+                raise InputError(f"{where}.{key}", None, "is missing; fit the section with asymsim calibrate")
+            _check_numbers(f"{where}.{key}", table[key], kind.shape)
+        if not 0 < table.get("time_scale", 1.0) < math.inf:
+            raise InputError(f"{where}.time_scale", table["time_scale"], "must be a finite number above 0")
+        if not str(table.get("source", "")).strip():
+            raise InputError(f"{where}.source", None, "is missing; say what the numbers were fitted on")
+        if list(table["band_edges_s"]) != sorted(table["band_edges_s"]):
+            raise InputError(f"{where}.band_edges_s", table["band_edges_s"], "must rise")
+    return tables
+
+
+def _check_numbers(where: str, value: Any, shape: tuple[int, ...]) -> None:
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(where, value, "must be a number or a list of numbers") from None
+    if array.shape != shape:
+        raise InputError(where, value, f"must be {'a number' if not shape else f'of shape {shape}'}")
+    if np.isnan(array).any() or (array < 0).any():
+        raise InputError(where, value, "must be at least 0")
+
+
+def parameter_record(section: Section, dtype: np.dtype[np.void]) -> Array:
+    """One record of a section's numbers, shape (1,)."""
+    made = np.zeros(1, dtype)
+    for name in dtype.names or ():
+        made[name] = section[name] if name in section else DEFAULTS[name]
+    return made
+
+
+@lru_cache(maxsize=1)
+def transfer() -> dict[str, Any]:
+    """``data/transfer.toml``: lenders by architecture and intervals of borrowed numbers by section."""
+    with TRANSFER_FILE.open("rb") as file:
+        return tomllib.load(file)
+
+
+def donors(architecture: str) -> Iterable[str]:
+    """GPUs of the catalogue whose numbers an architecture takes, the nearest first; none if it has no relative."""
+    return tuple(transfer()["lenders"].get(architecture, ()))
+
+
+def transferred_interval(section: str) -> Array:
+    """Residual quantiles of numbers that were fitted on another GPU, one record."""
+    table = transfer()["interval"][section]
+    made = np.zeros(1, layout.INTERVAL)
+    made["time_scale"] = 1.0
+    made["band_edges_s"] = [0.0] + [math.inf] * layout.BANDS
+    made["ratio_p05"], made["ratio_p95"] = table["ratio_p05"], table["ratio_p95"]
+    return made

@@ -1,0 +1,129 @@
+"""Values of flags, parsed and checked."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from asymsim.estimator.scenario import Scenario
+from asymsim.util.errors import InputError
+
+_Kind = TypeVar("_Kind")
+
+
+_SHAPES = {
+    "int_parsing": "give a whole number",
+    "int_from_float": "give a whole number",
+    "int_parsing_size": "give a whole number of fewer digits",
+    "float_parsing": "give a number",
+}
+
+
+def parse_scenario(given: Mapping[str, Any], **more: Any) -> Scenario:
+    """Check the values of flags.
+
+    Raises
+    ------
+    InputError
+        If one has the wrong form or is out of range.
+    """
+    values = {**given, **more}
+    if "settings" in values:
+        values["settings"] = parse_settings(values["settings"] or ())
+    return build(Scenario, values)
+
+
+def build(kind: type[_Kind], given: Mapping[str, Any]) -> _Kind:
+    """A dataclass from the values of flags.
+
+    Raises
+    ------
+    InputError
+        If one has the wrong form or is out of range.
+    """
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field, message = str(first["loc"][0]), first["msg"][0].lower() + first["msg"][1:]
+        raise InputError(field, first["input"], _SHAPES.get(first["type"], message)) from None
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """``layer=2`` and the like as a mapping; values as TOML writes them, lists also without brackets.
+
+    Raises
+    ------
+    InputError
+        If a pair has no name or no "=", or a name comes twice.
+    """
+    result: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise InputError("set", pair, "write name=value, such as layer=2")
+        if name.strip() in result:
+            raise InputError("set", pair, "this setting is given twice")
+        result[name.strip()] = _parse_value(value.strip())
+    return result
+
+
+def _parse_value(text: str) -> Any:
+    for written in (text, f"[{text}]" if "," in text else text):
+        try:
+            value = tomllib.loads(f"value = {written}")["value"]
+        except (ValueError, RecursionError):
+            continue
+        flat = value if isinstance(value, list) else [value]
+        if all(isinstance(each, (bool, int, float, str)) for each in flat):
+            return value
+    return text
+
+
+def parse_names(text: str, field: str) -> list[str]:
+    """Names joined by commas, each once.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise InputError(field, text, "give one name, or several joined by commas")
+    return found
+
+
+def parse_numbers(text: str, field: str) -> list[float]:
+    """Numbers joined by commas.
+
+    Raises
+    ------
+    InputError
+        If one is no number.
+    """
+    result = []
+    for part in parse_names(text, field):
+        try:
+            result.append(float(part))
+        except ValueError:
+            raise InputError(field, part, "give numbers joined by commas") from None
+    return result
+
+
+def parse_whole_numbers(text: str, field: str) -> list[int]:
+    """Whole numbers above 0, joined by commas.
+
+    Raises
+    ------
+    InputError
+        If one is none.
+    """
+    found = parse_numbers(text, field)
+    for number in found:
+        if number < 1 or number != int(number):
+            raise InputError(field, number, "give whole numbers above 0, joined by commas")
+    return [int(number) for number in found]

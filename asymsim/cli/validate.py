@@ -1,0 +1,152 @@
+"""The simulator against kernels, compilers, measurements and dense attention."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+
+from asymsim.cli import flags
+from asymsim.cli.flag_values import parse_names
+from asymsim.cli.shared_flags import FormatFlag, OutFlag
+from asymsim.cli.terminal import emit, progress, say
+
+CHECKS = Group("Check", sort_key=2)
+checks = App(name="validate", help="Hold the simulator against kernels, compilers, measurements and dense attention.")
+KernelFlag = Annotated[
+    str | None, Parameter(group=CHECKS, help="Kernels joined by commas; all by default.", name="--kernels")
+]
+
+
+@checks.command
+def kernels(*, chosen: KernelFlag = None, format: FormatFlag = None, out: OutFlag = None) -> int:
+    """Predicted against counted FLOPs and bytes of every kernel, in Triton's interpreter; 1 if any differs."""
+    from asymsim.reporting import validation_view
+    from asymsim.validation import programs
+
+    rows = programs.kernels(parse_names(chosen, "kernels") if chosen else ())
+    emit(rows, rows, lambda: validation_view.kernel_parts(rows), format, out)
+    return 0 if all(row["equal"] and row["ordered"] for row in rows) else 1
+
+
+@checks.command
+def resources(
+    *,
+    target: Annotated[str | None, Parameter(group=CHECKS)] = None,
+    chosen: KernelFlag = None,
+    match: Annotated[str | None, Parameter(group=CHECKS)] = None,
+    format: FormatFlag = None,
+    out: OutFlag = None,
+) -> int:
+    """Registers, spills and shared memory of the shipped kernels, compiled without a GPU; 1 if any must not ship.
+
+    Parameters
+    ----------
+    target
+        Architectures joined by commas: sm_80, sm_90, sm_100, gfx942; all by default.
+    match
+        Words that a build's label must hold, joined by commas, such as bf16,d128; without any, all builds are
+        compiled, which takes minutes.
+    """
+    from asymsim.reporting import validation_view
+    from asymsim.validation import programs
+
+    lists = [parse_names(each, name) if each else () for name, each in (("target", target), ("match", match))]
+    with progress("targets") as show:
+        rows = programs.resources(lists[0], parse_names(chosen, "kernels") if chosen else (), lists[1], show)
+    emit(rows, rows, lambda: validation_view.resource_parts(rows), format, out)
+    return 1 if any(row["faults"] for row in rows) else 0
+
+
+@checks.command
+def records(file: str, /, *, format: FormatFlag = None, out: OutFlag = None) -> None:
+    """Predicted against measured times, and the error of each operator class.
+
+    Parameters
+    ----------
+    file
+        CSV that ``python -m asymsim_kernels.measure`` wrote.
+    """
+    from asymsim.calibration.kernel_records import compare_records, error_summary, read_records
+    from asymsim.reporting import validation_view
+
+    rows = compare_records(read_records(file))
+    summary = error_summary(rows)
+    emit({"summary": summary, "records": rows}, rows, lambda: validation_view.record_parts(rows, summary), format, out)
+
+
+@checks.command
+def outputs(*, format: FormatFlag = None, out: OutFlag = None) -> int:
+    """Pruned against dense attention: measured error beside its bound; 1 if any case passes it."""
+    from asymsim.reporting import validation_view
+    from asymsim.validation import programs
+
+    rows = programs.outputs()
+    emit(rows, rows, lambda: validation_view.output_parts(rows), format, out)
+    return 0 if all(row["within"] for row in rows) else 1
+
+
+@checks.command
+def latency(
+    *,
+    part: Annotated[Literal["all", "operators", "end-to-end"], Parameter(group=CHECKS)] = "all",
+    gpu: Annotated[str | None, Parameter(group=CHECKS)] = None,
+    framework: Annotated[str, Parameter(group=CHECKS)] = "vllm",
+    sample: Annotated[str | None, Parameter(group=CHECKS)] = None,
+    engines: Annotated[str | None, Parameter(group=flags.OUTPUT)] = None,
+    figure: Annotated[str | None, Parameter(group=flags.OUTPUT)] = None,
+    format: FormatFlag = None,
+    out: OutFlag = None,
+) -> int:
+    """Predicted against measured operator times and serving runs; 1 if TPOT or TTFT misses its limit.
+
+    Parameters
+    ----------
+    part
+        Operators alone, measured serving runs alone, or both.
+    gpu
+        GPUs of the operators joined by commas; all that were measured by default.
+    framework
+        Whose operator tables, joined by commas: vllm (sites held out of the fit), sglang and trtllm (all rows).
+    sample
+        CSV of serving runs, of the columns of aiconfigurator-core's silicon_sample.csv; that file by default.
+    engines
+        File for the fitted host times, as the catalogue keeps them.
+    figure
+        PNG for predicted against measured times.
+    """
+    from asymsim.reporting import latency_view
+    from asymsim.util.files import write_file
+
+    document: dict[str, Any] = {}
+    parts: list[Any] = []
+    points: list[dict[str, Any]] = []
+    found = None
+    if part != "end-to-end":
+        from asymsim.validation.operator_times import held_out_report
+
+        chosen = parse_names(gpu, "gpu") if gpu else ()
+        with progress("tables") as show:
+            document["operators"], points = held_out_report(chosen, parse_names(framework, "framework"), show)
+        parts += latency_view.operator_parts(document["operators"])
+    if part != "operators":
+        from asymsim.validation.serving_runs import error_report
+        from asymsim.validation.serving_runs.host import engines_text
+
+        with progress("runs") as show:
+            found = error_report.end_to_end(sample, show)
+        document["end_to_end"] = asdict(found)
+        points += error_report.plot_points(found.runs)
+        parts += latency_view.end_to_end_parts(found.errors, found.deployments, found.hosts, found.left_out)
+        if engines is not None:
+            write_file(engines, engines_text(found.hosts), "engines")
+            say(f"wrote {engines}")
+    if figure is not None:
+        from asymsim.reporting.plots.latency import latency_figure
+
+        write_file(figure, latency_figure(points), "figure")
+        say(f"wrote {figure}")
+    rows = [*document.get("operators", ()), *(found.errors if found else ())]
+    emit(document, rows, lambda: parts, format, out)
+    return 0 if found is None or found.within else 1

@@ -1,0 +1,1 @@
+"""Operator rows: shape, FLOPs and bytes of each operator."""

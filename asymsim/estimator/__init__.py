@@ -1,0 +1,1 @@
+"""The estimator: one scenario to one estimate."""

@@ -1,0 +1,58 @@
+"""Operator table + GPU -> bytes on each GPU, and the largest batch that fits."""
+
+from __future__ import annotations
+
+from asymsim.catalogue.gpu import Gpu
+from asymsim.catalogue.model import VlmModel
+from asymsim.core.model_arrays import Precision
+from asymsim.core.workspace import ACTIVATION_BYTES, KV_PAGED_BYTES
+from asymsim.estimator.operator_table import OperatorTable
+from asymsim.estimator.result import Memory
+from asymsim.util.units import MIB
+
+# Share of the device that a serving engine takes; vLLM, CacheConfig.gpu_memory_utilization, default 0.9.
+USABLE_SHARE = 0.9
+# cuBLAS workspace on Hopper; PyTorch documentation, CUBLAS_WORKSPACE_CONFIG: 32 MiB.
+WORKSPACE_BYTES = 32 * MIB
+
+
+def weights_bytes(model: VlmModel, precision: Precision) -> int:
+    """Bytes of parameters on each GPU, shared evenly by tensor parallelism."""
+    total_bits: int = model.parameters["total"] * precision.weight_bits
+    return -(-total_bits // (8 * precision.tp_size))
+
+
+def kv_share(model: VlmModel, tp_size: int) -> float:
+    """Share of the cache each GPU holds: heads are dealt out, and copied where there are fewer than GPUs."""
+    heads = model.language_model.layer_kinds[0].kv_heads
+    return -(-heads // tp_size) / heads
+
+
+def memory(
+    model: VlmModel, gpu: Gpu, precision: Precision, batch_size: int, tables: list[tuple[float, OperatorTable]]
+) -> Memory:
+    """Peak memory of a batch on each GPU.
+
+    Where the budget adapts to the sample, bytes are expectations, and ``fits`` and
+    ``max_batch_size`` hold for the schedule that needs most.
+    """
+    share = kv_share(model, precision.tp_size)
+    weights = weights_bytes(model, precision)
+    kv, activation, worst = 0.0, 0.0, 0.0
+    for weight, table in tables:
+        table_kv = float(table.totals[KV_PAGED_BYTES]) * share
+        table_activation = float(table.totals[ACTIVATION_BYTES])
+        kv += weight * table_kv
+        activation += weight * table_activation
+        worst = max(worst, table_kv + table_activation)
+    usable = USABLE_SHARE * gpu.capacity_bytes - weights - WORKSPACE_BYTES
+    kv_bytes, activation_bytes = round(kv), round(activation)
+    return Memory(
+        weights_bytes=weights,
+        kv_cache_bytes=kv_bytes,
+        activation_bytes=activation_bytes,
+        peak_bytes=weights + kv_bytes + activation_bytes + WORKSPACE_BYTES,
+        fits=worst <= usable,
+        # Cache and activations are proportional to the batch.
+        max_batch_size=max(0, int(usable // (worst / batch_size))),
+    )

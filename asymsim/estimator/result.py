@@ -1,0 +1,189 @@
+"""The result document: its names, units and exports. The keys are a promise to users."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic.dataclasses import dataclass
+
+from asymsim.util.strict import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class WorkloadCounts:
+    """Tokens of one request, and the batch."""
+
+    num_images: int
+    visual_tokens: int
+    text_tokens: int
+    prompt_tokens: int
+    output_tokens: int
+    batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ScheduleCounts:
+    """What each language-model layer sees and caches.
+
+    Lists have one entry a layer; numbers are whole but for a budget that adapts to the sample,
+    where they are means over samples.
+    """
+
+    method: str
+    settings: dict[str, Any]
+    masking: bool
+    mean_visual_tokens: float
+    visual_tokens_by_layer: list[int] | list[float]
+    text_tokens_by_layer: list[int] | list[float]
+    kv_tokens_by_layer: list[int] | list[float]
+    final_kv_tokens_by_layer: list[int] | list[float]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Parameters:
+    """Elements; the language model is its layers and norms, a tied head counts 0."""
+
+    vision_tower: int
+    projector: int
+    embeddings: int
+    language_model: int
+    lm_head: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Flops:
+    """Of the whole batch, under the result's convention.
+
+    ``selection`` holds all that the method adds, also in decoding; ``decode`` all output tokens after
+    the first; ``decode_step_first`` the first of these steps alone, also where one output token asks for none.
+    """
+
+    vision_tower: int
+    projector: int
+    selection: int
+    prefill: int
+    decode: int
+    decode_step_first: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class KvCache:
+    """Bytes of the whole batch over all GPUs, before rounding to blocks; one token in all layers first."""
+
+    bytes_per_token: int
+    prefill_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Memory:
+    """Bytes on each GPU; the cache is rounded up to blocks. ``max_batch_size`` is the largest that fits."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    activation_bytes: int
+    peak_bytes: int
+    fits: bool
+    max_batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Seconds:
+    """A predicted time with its 90 % interval and where it comes from.
+
+    ``fitted``: by numbers fitted on measurements of this GPU; ``measured``: on the user's own; ``transferred``: on
+    another GPU's, or another number format's or kernel's, as far as any part of the time; ``roofline``: the
+    hardware's bound, without an interval, because nothing measured stands behind it. None where the time is not
+    defined, such as that per token with a single output token.
+    """
+
+    p05: float | None
+    p50: float | None
+    p95: float | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Latency:
+    """TTFT = vision + selection + prefill; TPOT = (end to end - TTFT) / (output tokens - 1)."""
+
+    vision_s: Seconds
+    selection_s: Seconds
+    prefill_s: Seconds
+    ttft_s: Seconds
+    tpot_s: Seconds
+    e2e_s: Seconds
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Savings:
+    """Fractions saved against the same scenario unpruned; negative where pruning loses.
+
+    Those of times are at the medians; their intervals stand in ``savings_interval``.
+    """
+
+    flops: float
+    prefill_flops: float
+    kv_bytes: float
+    peak_bytes: float
+    ttft: float
+    tpot: float | None
+    e2e: float
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Interval:
+    """A 90 % interval; None where a roofline stands in for a fitted time, or the figure is not defined."""
+
+    p05: float | None
+    p95: float | None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SavingsInterval:
+    """Intervals of the fractions of time saved; what pruning leaves as it was cancels in them."""
+
+    ttft: Interval
+    tpot: Interval
+    e2e: Interval
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Estimate:
+    """The cost of one scenario, end to end. FLOPs and cache bytes are for the whole batch."""
+
+    model: str
+    gpu: str
+    convention: str
+    workload: WorkloadCounts
+    schedule: ScheduleCounts
+    parameters: Parameters
+    flops: Flops
+    kv_cache: KvCache
+    memory: Memory
+    latency: Latency
+    savings: Savings
+    savings_interval: SavingsInterval
+    operators: list[dict[str, Any]] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result document, ready for JSON; ``operators`` only where asked for."""
+        document = dataclasses.asdict(self)
+        if self.operators is None:
+            del document["operators"]
+        return document
+
+
+def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """One level of names joined by dots, for a row of CSV; lists and operators are left out."""
+    row: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            row.update(flatten(value, f"{prefix}{key}."))
+        elif not isinstance(value, list):
+            row[f"{prefix}{key}"] = value
+    return row

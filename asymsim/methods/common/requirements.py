@@ -1,0 +1,98 @@
+"""What a method needs of a model, asked before it makes a schedule."""
+
+from __future__ import annotations
+
+from asymsim.catalogue.model import VisionTower, VlmModel
+from asymsim.methods.base import lm_layers
+from asymsim.util.errors import InputError, UnsupportedError
+
+
+def tower_of(model: VlmModel, name: str) -> VisionTower:
+    """The vision tower.
+
+    Raises
+    ------
+    UnsupportedError
+        If the model has none.
+    """
+    if model.vision_tower is None:
+        raise UnsupportedError("method", name, f"{model.name} has no vision tower, so no visual tokens to prune")
+    return model.vision_tower
+
+
+def whole_tower(model: VlmModel, name: str) -> VisionTower:
+    """A tower in which single tokens can leave between blocks.
+
+    Raises
+    ------
+    UnsupportedError
+        If the encoder has windows, or merges neighbours, which must all be there.
+    """
+    tower = tower_of(model, name)
+    if tower.encoder_tokens_per_visual > 1:
+        raise UnsupportedError(
+            "method",
+            name,
+            f"the encoder of {model.name} merges {tower.encoder_tokens_per_visual} neighbours, all needed",
+        )
+    if any(kind.window_tokens for kind in tower.layer_kinds):
+        raise UnsupportedError("method", name, f"the encoder of {model.name} attends within windows of whole rows")
+    if model.projector and model.projector.resampler:
+        raise UnsupportedError("method", name, f"{model.name} resamples the encoder's tokens to a fixed number")
+    return tower
+
+
+def visual_sequence(model: VlmModel, name: str) -> VisionTower:
+    """A tower whose tokens stand in the language model's sequence.
+
+    Raises
+    ------
+    UnsupportedError
+        If there is no tower, or its tokens are seen by cross-attention alone.
+    """
+    tower = tower_of(model, name)
+    if not model.language_model.visual_in_sequence:
+        raise UnsupportedError(
+            "method", name, f"{model.name} sees visual tokens by cross-attention alone, none stand in its sequence"
+        )
+    return tower
+
+
+def scored_cache(model: VlmModel, name: str) -> None:
+    """Refuse models of which part of the cache belongs to cross-attention and is never scored.
+
+    Raises
+    ------
+    UnsupportedError
+        If visual tokens are seen by cross-attention alone.
+    """
+    if model.vision_tower is not None:
+        visual_sequence(model, name)
+
+
+def several_crops(model: VlmModel) -> bool:
+    """Whether a large image becomes more than one encoder sequence."""
+    rule = model.image_rule
+    return rule is not None and rule.tokens(2048, 2048).sequences > 1
+
+
+def attention_layer(tower: VisionTower, back: int) -> int:
+    """The layer ``back`` from the end, or the nearest before it that attends to everything."""
+    last = max(0, len(tower.layer_pattern) - back)
+    for layer in range(last, -1, -1):
+        if not tower.layer_kinds[tower.layer_pattern[layer]].window_tokens:
+            return layer
+    return last
+
+
+def check_layer(model: VlmModel, field: str, layer: int) -> int:
+    """A language-model layer that has one before it.
+
+    Raises
+    ------
+    InputError
+        If the model has no such layer.
+    """
+    if not 1 <= layer < lm_layers(model):
+        raise InputError(field, layer, f"give a layer from 1 to {lm_layers(model) - 1}")
+    return layer

@@ -1,0 +1,1 @@
+"""Tables, listings and figures for people; nothing is computed here."""

@@ -1,0 +1,1 @@
+"""Figures as PNG bytes, one file a figure."""

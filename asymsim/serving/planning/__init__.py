@@ -1,0 +1,1 @@
+"""Plans: the fewest GPUs that serve a workload within its latency limits."""

@@ -1,0 +1,1 @@
+"""Workloads: arrivals, mixes of requests, and recorded traces."""

@@ -1,0 +1,1 @@
+"""Request traces, recorded by others or by the user."""

@@ -1,1 +1,0 @@
-"""Serving runs that others measured, held against the simulator end to end."""

@@ -1,0 +1,139 @@
+"""One model, GPU and schedule over columns of token counts: a full estimate a row, in compiled blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from asymsim.core.arrays import Array
+from asymsim.core.estimate import COUNT_COLUMNS
+from asymsim.core.token_counts import TokenCounts
+from asymsim.estimator.resolve import ResolvedScenario, resolve
+from asymsim.estimator.scenario import Scenario
+from asymsim.estimator.token_counts import (
+    LARGEST_BATCH,
+    LARGEST_IMAGES,
+    LARGEST_TOKENS,
+    RequestTokens,
+    check_countable,
+    scenario_tokens,
+)
+from asymsim.sweep.block import BLOCK_ROWS, FIGURES, MEDIANS, Evaluator
+from asymsim.util.errors import InputError, UnknownNameError
+
+COLUMNS = {
+    "num_images": (0, LARGEST_IMAGES),
+    "text_tokens": (1, LARGEST_TOKENS),
+    "output_tokens": (1, LARGEST_TOKENS),
+    "batch_size": (1, LARGEST_BATCH),
+}
+
+
+def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[str] = MEDIANS) -> dict[str, Array]:
+    """Estimate ``scenario`` once for each row of ``columns``.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What all rows share: model, GPU, schedule, image size; its token counts are the defaults.
+    columns : mapping of str to integers or integer arrays
+        Any of ``num_images``, ``text_tokens``, ``output_tokens``, ``batch_size``; arrays of one
+        common length, a number stands for every row.
+    figures : sequence of str
+        Which of ``FIGURES`` to return; by default all but the ends of intervals. Fewer take less memory.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray, shape (rows,)
+        FLOPs and bytes as int64 for the whole batch (``peak_bytes`` and ``activation_bytes`` on each
+        GPU), times in seconds as float64; ends of their 90 % intervals are nan where neither the GPU nor a
+        relative was measured. Where the budget adapts to the sample, expectations as
+        float64, but for ``max_batch_size``, which holds for the schedule that needs most. Counting is
+        ``exact``.
+
+    Raises
+    ------
+    InputError
+        If a column is no array of whole numbers, out of range, or of another length.
+    UnknownNameError
+        If a column or figure has no such name.
+    """
+    for name in columns:
+        if name not in COLUMNS:
+            raise UnknownNameError("column", name, COLUMNS)
+    for name in figures:
+        if name not in FIGURES:
+            raise UnknownNameError("figure", name, FIGURES)
+    bound = resolve(scenario)
+    one = scenario_tokens(scenario, bound.model)
+    values = {name: _column(name, values) for name, values in columns.items()}
+    rows = max((len(each) for each in values.values()), default=1)
+    for name, each in values.items():
+        if len(each) not in (1, rows):
+            raise InputError(name, len(each), f"give 1 value or {rows}, as the longest column has")
+    _check_largest(bound, one, values)
+    result: dict[str, Array] = {name: np.empty(rows, _type(name, bound)) for name in figures}
+    evaluator = Evaluator(bound, rows)
+    defaults = one.load()
+    for start in range(0, rows, BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, rows)
+        loads = np.tile(np.array(defaults, np.int64), (stop - start, 1))
+        for name, each in values.items():
+            loads[:, _FIELD[name]] = each if len(each) == 1 else each[start:stop]
+        _set_visual(one, loads)
+        block = evaluator.figures(loads)
+        for name in figures:
+            result[name][start:stop] = block[name]
+    return result
+
+
+_FIELD = {
+    "num_images": TokenCounts._fields.index("images"),
+    "text_tokens": TokenCounts._fields.index("text_tokens"),
+    "output_tokens": TokenCounts._fields.index("output_tokens"),
+    "batch_size": TokenCounts._fields.index("batch_size"),
+}
+
+
+def _column(name: str, values: Any) -> Array:
+    array = np.atleast_1d(np.asarray(values))
+    if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) == 0:
+        raise InputError(name, f"{array.dtype} array of shape {array.shape}", "give a non-empty list of whole numbers")
+    lowest, highest = COLUMNS[name]
+    if array.min() < lowest or array.max() > highest:
+        outside = array.min() if array.min() < lowest else array.max()
+        raise InputError(name, int(outside), f"give whole numbers from {lowest} to {highest}")
+    return array
+
+
+def _check_largest(bound: ResolvedScenario, one: RequestTokens, values: Mapping[str, Array]) -> None:
+    if "num_images" in values and one.image is None and int(values["num_images"].max()) > 0:
+        raise InputError("num_images", int(values["num_images"].max()), "give the scenario an image to repeat")
+    largest = {name: int(each.max()) for name, each in values.items()}
+    images = largest.pop("num_images", one.num_images)
+    per_image = -(-one.visual_tokens // max(1, one.num_images))
+    check_countable(
+        bound,
+        RequestTokens(
+            num_images=images,
+            image=one.image,
+            visual_tokens=images * per_image,
+            text_tokens=largest.get("text_tokens", one.text_tokens),
+            output_tokens=largest.get("output_tokens", one.output_tokens),
+            batch_size=largest.get("batch_size", one.batch_size),
+        ),
+    )
+
+
+def _set_visual(one: RequestTokens, loads: Array) -> None:
+    """Visual tokens in proportion to each row's images."""
+    if one.num_images > 0:
+        images = loads[:, _FIELD["num_images"]]
+        loads[:, TokenCounts._fields.index("visual_tokens")] = images * one.visual_tokens // one.num_images
+
+
+def _type(name: str, bound: ResolvedScenario) -> type:
+    whole = name in COUNT_COLUMNS or name == "peak_bytes"
+    return np.int64 if name == "max_batch_size" or (whole and len(bound.schedules) == 1) else np.float64

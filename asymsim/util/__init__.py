@@ -1,0 +1,1 @@
+"""Errors, units, files, exact fractions, sampling and seeds."""

@@ -1,0 +1,1 @@
+"""Serving runs measured by others, against the simulator end to end."""

@@ -1,0 +1,77 @@
+"""Goodput curves: what is served is never more than asked, and the sustained rate is where the limits begin to fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from asymsim.estimator.scenario import Scenario
+from asymsim.reporting.plots.goodput import draw_goodput, goodput_figure
+from asymsim.serving.planning.document import curve_rows, sustained_rows
+from asymsim.serving.planning.goodput_curves import FALLING, TOLERANCE, Curve, goodput_curves
+from asymsim.serving.planning.plan import plan
+from asymsim.serving.planning.query import PlanQuery
+from asymsim.serving.slo import Slo, SloTarget
+from asymsim.serving.workload.spec import WorkloadSpec
+
+
+@pytest.fixture(scope="module")
+def curves() -> list[Curve]:
+    scenarios = tuple(
+        Scenario(model="llava-1.5-7b", method=name, keep=keep) for name, keep in (("none", None), ("asymvlm", 0.5))
+    )
+    question = PlanQuery(
+        scenarios=scenarios,
+        gpus=("a100_80gb_sxm", "h100_sxm"),
+        load=WorkloadSpec(target_request_rate=5.0, num_requests=1000),
+        aim=SloTarget(slo=Slo(ttft_s=0.3, tpot_s=0.03)),
+        draws=0,
+    )
+    return goodput_curves(plan(question))
+
+
+def test_goodput_is_at_most_what_is_asked(curves: list[Curve]) -> None:
+    assert [curve.scenario.method for curve in curves] == ["none", "asymvlm"] * 2
+    for curve in curves:
+        rates = [point.request_rate for point in curve.points]
+        assert rates == sorted(rates)
+        for point in curve.points:
+            if point.request_goodput is not None:
+                assert point.slo_share is not None
+                # A run of finite length asks a little more or less than its rate.
+                assert point.request_goodput <= 1.1 * point.request_rate * point.slo_share + 1e-9
+
+
+def test_the_limits_hold_at_the_sustained_rate_and_fail_beyond(curves: list[Curve]) -> None:
+    for curve in curves:
+        assert curve.sustained_rate is not None
+        by_rate = {point.request_rate: point.outcome for point in curve.points}
+        assert by_rate[curve.sustained_rate].meets
+        assert FALLING[0] - 1 > TOLERANCE
+        assert not by_rate[curve.sustained_rate * FALLING[0]].meets
+    unpruned, pruned = curves[:2]
+    assert (pruned.sustained_rate or 0) > (unpruned.sustained_rate or 0)
+
+
+def test_rows_and_figure(curves: list[Curve]) -> None:
+    rows = curve_rows(curves)
+    assert len(rows) == sum(len(curve.points) for curve in curves)
+    assert [row["sustained_rate"] for row in sustained_rows(curves)] == [curve.sustained_rate for curve in curves]
+    figure = draw_goodput(rows, "a title")
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["a100_80gb_sxm", "h100_sxm"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["all that is asked", "unpruned", "asymvlm, keep 0.5"]
+    assert goodput_figure(rows, "a title", dpi=40).startswith(b"\x89PNG")
+
+
+def test_a_limit_that_nobody_meets_still_has_a_curve() -> None:
+    question = PlanQuery(
+        scenarios=(Scenario(model="llava-1.5-7b"),),
+        gpus=("h100_sxm",),
+        load=WorkloadSpec(target_request_rate=5.0, num_requests=200),
+        aim=SloTarget(slo=Slo(ttft_s=0.001)),
+        draws=0,
+    )
+    (curve,) = goodput_curves(plan(question))
+    assert curve.sustained_rate is None
+    assert all(point.request_goodput in (0.0, None) for point in curve.points)
+    assert goodput_figure(curve_rows([curve]), dpi=40).startswith(b"\x89PNG")
