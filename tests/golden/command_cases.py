@@ -83,7 +83,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "mistakes": (
         "estimate",
-        "estimate --modle llava-1.5-7b",
+        "estimate --model llava-1.5-7b --gpus l4",
         "estimate --model",
         "estimate --model llava-1.5-7c",
         "estimate --model llava-1.5-7b --gpu h100",
@@ -132,6 +132,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "validate records missing.csv",
         "validate latency --part some",
         "list",
-        "list modles",
+        "list mods",
     ),
 }  # fmt: skip

@@ -26,6 +26,7 @@ TICKS_PER_S = 2.0**42
 # Beyond it any number is a whole multiple.
 LONGEST_TICKS = 2.0**52
 RUNS = "runs"
+TICKS = " t"
 # Marks between the commands of a text file, and between the parts of one.
 COMMAND, STDERR, EXIT = "==== asymsim ", "---- stderr\n", "---- exit "
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.\d+(?:e[-+]?\d+)?(?![\w.])|(?<![\w.])[-+]?\d+e[-+]?\d+(?![\w.])")
@@ -34,9 +35,7 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.\d+(?:e[-+]?\d+)?(?![\w.])|(?<![\w.])
 def kept(value: Any, ticks: bool = False) -> Any:
     """A document as it is kept: long lists of numbers as [how often, number], times of whole ticks as "n t"."""
     if isinstance(value, Mapping):
-        return {
-            str(key): kept(each, str(key).endswith(("_s", "seconds")) or key == "p50") for key, each in value.items()
-        }
+        return {str(key): kept(each, _is_time(str(key))) for key, each in value.items()}
     if isinstance(value, np.ndarray | np.generic):
         return kept(value.tolist(), ticks)
     if isinstance(value, list | tuple):
@@ -44,6 +43,10 @@ def kept(value: Any, ticks: bool = False) -> Any:
     if isinstance(value, float):
         return _number(value, ticks)
     return value
+
+
+def _is_time(key: str) -> bool:
+    return key in ("p50", "seconds") or (key.endswith("_s") and not key.endswith("_per_s"))
 
 
 def _numeric(values: Sequence[Any]) -> bool:
@@ -60,8 +63,15 @@ def _number(value: float, ticks: bool) -> Any:
         return str(value)
     count = value * TICKS_PER_S
     if ticks and value and abs(count) < LONGEST_TICKS and count == int(count):
-        return f"{int(count)} t"
+        return f"{int(count)}{TICKS}"
     return float(f"{value:.{DIGITS}g}")
+
+
+def number(value: Any) -> float:
+    """A kept number as one of seconds or of its own unit; 0 for anything else."""
+    if isinstance(value, str) and value.endswith(TICKS) and value.removesuffix(TICKS).isdigit():
+        return int(value.removesuffix(TICKS)) / TICKS_PER_S
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def digest(values: Iterable[Any]) -> str:

@@ -84,15 +84,19 @@ def of_sweep(name: str) -> Any:
     assert answer["exit"] == 0, answer
     (folder,) = Path("out").glob(f"{name}-*")
     if (folder / "result.json").exists():
-        return documents.kept(json.loads((folder / "result.json").read_text()))
+        result = json.loads((folder / "result.json").read_text())
+        # Of the version and of the files that the study names.
+        del result["hash"]
+        return documents.kept(result)
     columns: dict[str, list[Any]] = {}
     for part in sorted(folder.glob("part-*")):
         for column, values in _columns(part).items():
-            columns.setdefault(column, []).extend(documents.kept({column: [value]})[column][0] for value in values)
+            columns.setdefault(column, []).extend(documents.kept({column: value})[column] for value in values)
     count = len(next(iter(columns.values())))
     shown = sorted({0, count // 3, count // 2, count - 1})
     return {
         "rows": count,
+        # A text counts 0 in the sum.
         "columns": {column: _summary(values) for column, values in columns.items()},
         "some rows": {str(row): {column: values[row] for column, values in columns.items()} for row in shown},
     }
@@ -119,7 +123,7 @@ def _cell(text: str) -> Any:
 def _summary(values: list[Any]) -> dict[str, Any]:
     # Nine digits: a hash has no tolerance.
     exact = [f"{value:.9g}" if isinstance(value, float) else value for value in values]
-    numbers = [value for value in values if isinstance(value, int | float)]
+    numbers = [documents.number(value) for value in values]
     return {"hash": documents.digest(exact), "sum": documents.kept(float(sum(numbers)))}
 
 

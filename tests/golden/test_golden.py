@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from golden import documents
 from golden.record import GROUPS, made
 
