@@ -16,7 +16,7 @@ from asymsim.analysis.budget_search import GRID, Ladder, family_of
 from asymsim.core.operators.layout import DECODE, KIND_NAMES, PHASE_NAMES, UNFUSED_ATTENTION
 from asymsim.estimator.estimate import estimate
 from asymsim.estimator.result import Estimate
-from asymsim.estimator.scenario import Scenario
+from asymsim.estimator.scenario import Scenario, unpruned
 from asymsim.util.errors import InputError, UnsupportedError
 
 # Evaluations on the way down from the largest keep, before the crossing is bisected.
@@ -99,7 +99,7 @@ def break_even_table(
         if progress:
             progress(done, len(cells))
         here = dataclasses.replace(scenario, gpu=gpu, batch_size=batch)
-        dense = estimate(dataclasses.replace(here, method="none", keep=None, settings={}, schedule=None))
+        dense = estimate(unpruned(here))
         found = break_even(here, name, settings, dense)
         rows.append(
             {

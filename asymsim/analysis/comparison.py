@@ -8,7 +8,6 @@ KV methods prune no visual tokens; their budget is the share of the cache left a
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -16,7 +15,7 @@ from asymsim.analysis.break_even import pruning_cost
 from asymsim.analysis.budget_search import Match, family_of, kept_share, solve_keep, with_method
 from asymsim.estimator.estimate import estimate
 from asymsim.estimator.result import Estimate
-from asymsim.estimator.scenario import Scenario
+from asymsim.estimator.scenario import Scenario, unpruned
 from asymsim.methods.base import registered_methods as registry
 from asymsim.util.errors import InputError, UnknownNameError
 from asymsim.util.units import human_seconds
@@ -158,7 +157,7 @@ def check_methods(methods: Sequence[str] | None, budgets: Sequence[float], setti
 
 
 def _dense(scenario: Scenario, names: Sequence[str]) -> Estimate:
-    dense = estimate(dataclasses.replace(scenario, method="none", keep=None, settings={}, schedule=None))
+    dense = estimate(unpruned(scenario))
     if dense.workload.visual_tokens == 0 and all(family_of(name) == "vision" for name in names):
         raise InputError("num_images", dense.workload.num_images, f"{dense.model} is given no visual tokens to prune")
     return dense

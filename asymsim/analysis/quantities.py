@@ -9,7 +9,7 @@ from asymsim.catalogue.load import load_model
 from asymsim.estimator.estimate import estimate
 from asymsim.estimator.flop_conventions import CONVENTIONS, prefill_flops, retained_tokens
 from asymsim.estimator.result import Seconds
-from asymsim.estimator.scenario import Scenario
+from asymsim.estimator.scenario import Scenario, unpruned
 
 Quantity = Callable[[Scenario], float]
 
@@ -69,10 +69,6 @@ def _prefill_time(scenario: Scenario) -> float:
     return _median(latency.prefill_s) + _median(latency.selection_s)
 
 
-def _unpruned(scenario: Scenario) -> Scenario:
-    return replace(scenario, method="none", keep=None, settings={})
-
-
 COUNTED: dict[str, Quantity] = {
     "prefill_flops": _prefill_flops,
     "prefill_flops_of_fractions": _fractional_prefill_flops,
@@ -90,7 +86,7 @@ TIMES: dict[str, Quantity] = {
     "ttft": lambda scenario: _median(estimate(scenario).latency.ttft_s),
     "prefill_time": _prefill_time,
     "ttft_speedup": lambda scenario: 1 / (1 - estimate(scenario).savings.ttft),
-    "prefill_speedup": lambda scenario: _prefill_time(_unpruned(scenario)) / _prefill_time(scenario),
+    "prefill_speedup": lambda scenario: _prefill_time(unpruned(scenario)) / _prefill_time(scenario),
     "e2e_speedup": lambda scenario: 1 / (1 - estimate(scenario).savings.e2e),
 }
 QUANTITIES = COUNTED | TIMES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -84,3 +85,13 @@ class Scenario:
             what = "keep" if self.keep is not None else "settings"
             raise InputError(what, self.keep or dict(self.settings), "name the method it belongs to")
         object.__setattr__(self, "settings", types.MappingProxyType(dict(self.settings)))
+
+
+def is_unpruned(scenario: Scenario) -> bool:
+    """Whether a scenario has neither a method nor a schedule."""
+    return scenario.method == "none" and scenario.schedule is None
+
+
+def unpruned(scenario: Scenario) -> Scenario:
+    """The dense baseline of a scenario: the same without its method or schedule."""
+    return replace(scenario, method="none", keep=None, settings={}, schedule=None)

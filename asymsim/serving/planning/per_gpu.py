@@ -11,10 +11,10 @@ import numpy as np
 from asymsim.core.arrays import Array
 from asymsim.core.token_counts import TokenCounts as Counts
 from asymsim.estimator.resolve import resolve
-from asymsim.estimator.scenario import Scenario
+from asymsim.estimator.scenario import Scenario, unpruned
 from asymsim.serving.planning.candidate import Candidate, Outcome
 from asymsim.serving.planning.latency_uncertainty import class_ratios, standard_normals, time_factors, with_time_errors
-from asymsim.serving.planning.query import TP_SIZES, PlanQuery, unpruned
+from asymsim.serving.planning.query import TP_SIZES, PlanQuery
 from asymsim.serving.planning.replica_search import MOST_REPLICAS, ReplicaSearch, fewest_replicas
 from asymsim.serving.request_shapes import request_token_counts
 from asymsim.serving.workload.requests import Requests

@@ -11,8 +11,9 @@ import numpy as np
 
 from asymsim.catalogue.gpu import load_gpu
 from asymsim.core.arrays import Array
+from asymsim.estimator.scenario import is_unpruned
 from asymsim.serving.planning.per_gpu import GpuPlan, plans_on_gpu
-from asymsim.serving.planning.query import PlanQuery, is_unpruned
+from asymsim.serving.planning.query import PlanQuery
 
 Progress = Callable[[int, int], None]
 

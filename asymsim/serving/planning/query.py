@@ -9,7 +9,7 @@ from functools import cached_property
 
 from asymsim.catalogue.gpu import load_gpu
 from asymsim.catalogue.load import load_model
-from asymsim.estimator.scenario import Scenario
+from asymsim.estimator.scenario import Scenario, is_unpruned, unpruned
 from asymsim.serving.config import EngineConfig
 from asymsim.serving.planning.candidate import Router
 from asymsim.serving.power import Tariff
@@ -24,16 +24,6 @@ TP_SIZES = (1, 2, 4, 8)
 MOST_DRAWS = 1000
 # A run must show this many requests beyond the percentile, and last this many times as long as a request takes alone.
 BEYOND, LIFETIMES = 40, 20
-
-
-def is_unpruned(scenario: Scenario) -> bool:
-    """Whether a scenario has neither a method nor a schedule."""
-    return scenario.method == "none" and scenario.schedule is None
-
-
-def unpruned(scenario: Scenario) -> Scenario:
-    """The scenario without its method or schedule."""
-    return replace(scenario, method="none", keep=None, settings={}, schedule=None)
 
 
 @dataclass(frozen=True, kw_only=True)
