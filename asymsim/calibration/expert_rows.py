@@ -40,7 +40,7 @@ def expert_rows(device: Gpu, framework: str) -> MeasuredRows | None:
     machine = Device(arrays.flops_per_s, arrays.bandwidth_bytes_per_s, arrays.l2_bytes, arrays.sm_count)
 
     def many(shapes: Array, numbers: Array, out: Array) -> None:
-        batch_times.expert_times(shapes, machine, arrays.gemm[1:], arrays.memory, out)
+        batch_times.expert_times(shapes, machine, arrays.gemm[1:], arrays.elementwise, out)
 
     # Skewed routing may leave all but the experts of one token untouched: only their weights are sure to move.
     moved_bytes = 3.0 * np.minimum(active, experts) * hidden * width

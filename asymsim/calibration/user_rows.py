@@ -118,10 +118,10 @@ class UserRows:
         arrays = gpu_arrays(self.device, self.dtype)
         target = {
             GEMM_TIME: arrays.gemm[:1],
-            PREFILL_ATTENTION_TIME: arrays.context,
-            DECODE_ATTENTION_TIME: arrays.generation,
-            ENCODER_ATTENTION_TIME: arrays.encoder,
-            ELEMENTWISE_TIME: arrays.memory,
+            PREFILL_ATTENTION_TIME: arrays.prefill_attention,
+            DECODE_ATTENTION_TIME: arrays.decode_attention,
+            ENCODER_ATTENTION_TIME: arrays.encoder_attention,
+            ELEMENTWISE_TIME: arrays.elementwise,
         }[self.of]
         arrays.sources[self.of] = FITTED
         first = self.operators[self.begin]

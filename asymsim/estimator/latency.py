@@ -76,10 +76,10 @@ def _fill(arrays: GpuArrays, device: Gpu, dtype: NumberFormat) -> None:
     measured = dtype.peak in MEASURED_FORMATS and dtype.weight_bits == 8 * arrays.input_bytes
     _put(arrays, device, codes.GEMM_TIME, section, arrays.gemm[:1], measured)
     for of, target in (
-        (codes.PREFILL_ATTENTION_TIME, arrays.context),
-        (codes.DECODE_ATTENTION_TIME, arrays.generation),
-        (codes.ENCODER_ATTENTION_TIME, arrays.encoder),
-        (codes.ELEMENTWISE_TIME, arrays.memory),
+        (codes.PREFILL_ATTENTION_TIME, arrays.prefill_attention),
+        (codes.DECODE_ATTENTION_TIME, arrays.decode_attention),
+        (codes.ENCODER_ATTENTION_TIME, arrays.encoder_attention),
+        (codes.ELEMENTWISE_TIME, arrays.elementwise),
         (codes.ALL_REDUCE_TIME, arrays.all_reduce),
     ):
         _put(arrays, device, of, SECTION_OF[of], target)

@@ -35,10 +35,10 @@ class GpuArrays(NamedTuple):
     host_p05: float
     host_p95: float
     gemm: Array
-    context: Array
-    generation: Array
-    encoder: Array
-    memory: Array
+    prefill_attention: Array
+    decode_attention: Array
+    encoder_attention: Array
+    elementwise: Array
     all_reduce: Array
     intervals: Array
     sources: Array

@@ -96,14 +96,14 @@ def attention_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int) -> tup
         read = 4.0 * sequences * keys * kv_heads * size
     if of == DECODE_ATTENTION_TIME:
         index = size_index(size, CAUSAL_SIZES)
-        numbers = gpu.generation[0]
+        numbers = gpu.decode_attention[0]
         seconds = decode_attention_seconds(
             sequences, keys, heads, kv_heads, float(size), read, index, 0.0, machine, numbers
         )
         return seconds, numbers["fitted_size"][index] > 0.0 and size == CAUSAL_SIZES[index]
     if of == PREFILL_ATTENTION_TIME:
         index = size_index(size, CAUSAL_SIZES)
-        prefill = gpu.context[0]
+        prefill = gpu.prefill_attention[0]
         seconds = prefill_attention_seconds(
             sequences, queries, keys, met_keys, heads, kv_heads, float(size), read, index, machine, prefill
         )
@@ -111,7 +111,7 @@ def attention_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int) -> tup
         known = prefill["fitted_size"][index] > 0.0 and size == CAUSAL_SIZES[index] and 2.0 * met_keys >= keys
         return seconds, known
     index = size_index(size, ENCODER_SIZES)
-    encoder = gpu.encoder[0]
+    encoder = gpu.encoder_attention[0]
     # Windows are sequences of their own.
     windows = max(1.0, keys / max(1.0, met_keys))
     seconds = encoder_attention_seconds(
@@ -150,7 +150,7 @@ def execution_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int, memo: 
     if of == ELEMENTWISE_TIME:
         kernels = float(row["groups"])
         moved = moved_bytes(row, tp_size) / count / kernels
-        return kernels * elementwise_seconds(moved, gpu.bandwidth_bytes_per_s, gpu.memory[0]), True
+        return kernels * elementwise_seconds(moved, gpu.bandwidth_bytes_per_s, gpu.elementwise[0]), True
     if row["kind"] == ATTENTION:
         return attention_seconds(row, gpu, tp_size, of)
     m, n, k = gemm_shape(row, tp_size)
@@ -161,7 +161,7 @@ def execution_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int, memo: 
         return product_seconds(m, n, k, groups, weighted, gpu, memo), weighted
     # Stored attention weights: two batched products, and the softmax between them reads and writes the weights.
     groups = float(math.ceil(groups / tp_size))
-    softmax = elementwise_seconds(4.0 * m * n * groups, gpu.bandwidth_bytes_per_s, gpu.memory[0])
+    softmax = elementwise_seconds(4.0 * m * n * groups, gpu.bandwidth_bytes_per_s, gpu.elementwise[0])
     products = product_seconds(m, n, k, groups, False, gpu, memo) + product_seconds(m, k, n, groups, False, gpu, memo)
     return products + softmax, False
 

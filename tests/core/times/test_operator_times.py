@@ -48,18 +48,18 @@ def product(m: float, n: float, k: float, rates: GpuArrays) -> float:
 def prefill(sequences: int, tokens: int, heads: int, kv_heads: int, rates: GpuArrays) -> float:
     size, kv_bytes = 128.0, 4.0 * sequences * tokens * kv_heads * 128
     given = float(sequences), float(tokens), float(tokens), (tokens + 1) / 2, float(heads), float(kv_heads), size
-    return float(prefill_attention_seconds(*given, kv_bytes, 1, machine(rates), rates.context[0]))
+    return float(prefill_attention_seconds(*given, kv_bytes, 1, machine(rates), rates.prefill_attention[0]))
 
 
 def decode(sequences: int, tokens: int, heads: int, kv_heads: int, rates: GpuArrays) -> float:
     size, kv_bytes = 128.0, 4.0 * sequences * tokens * kv_heads * 128
     given = float(sequences), float(tokens), float(heads), float(kv_heads), size, kv_bytes
-    return float(decode_attention_seconds(*given, 1, 0.0, machine(rates), rates.generation[0]))
+    return float(decode_attention_seconds(*given, 1, 0.0, machine(rates), rates.decode_attention[0]))
 
 
 def encode(sequences: int, tokens: int, heads: int, rates: GpuArrays) -> float:
     given = float(sequences), float(tokens), float(tokens), float(heads), 64.0
-    return float(encoder_attention_seconds(*given, 0, machine(rates), rates.encoder[0]))
+    return float(encoder_attention_seconds(*given, 0, machine(rates), rates.encoder_attention[0]))
 
 
 def test_every_measured_gpu_of_the_issue_is_fitted() -> None:
@@ -123,7 +123,7 @@ def test_a_longer_cache_never_takes_less_decoding(
     moved = 4.0 * sequences * tokens * kv_heads * 128
     assert short * CLOSE >= moved / rates.bandwidth_bytes_per_s
     # FlashAttention-2 splits whenever it can, also where one part more costs more than it saves.
-    if not rates.generation["flash2"][0]:
+    if not rates.decode_attention["flash2"][0]:
         assert short <= decode(sequences, tokens + more, heads, kv_heads, rates) * CLOSE
 
 
@@ -147,7 +147,7 @@ def test_large_work_goes_at_the_rate_of_the_hardware(name: str) -> None:
     peak = 2 * 16_384**3 / rates.flops_per_s
     assert peak <= product(16_384, 16_384, 16_384, rates) < 2.5 * peak
     stream = 2**32 / rates.bandwidth_bytes_per_s
-    seconds = float(elementwise_seconds(2.0**32, rates.bandwidth_bytes_per_s, rates.memory[0]))
+    seconds = float(elementwise_seconds(2.0**32, rates.bandwidth_bytes_per_s, rates.elementwise[0]))
     assert stream <= seconds < 1.5 * stream
     # A single row moves its weight and hardly anything else.
     weight = 2 * 8192 * 28_672 / rates.bandwidth_bytes_per_s
@@ -159,7 +159,7 @@ def test_a_window_ends_a_tile_long_before_the_prompt_does() -> None:
 
     def seconds(met: float) -> float:
         given = 1.0, 32_768.0, 32_768.0, met, 1.0, 1.0, 128.0, 4.0 * 32_768 * 128
-        return float(prefill_attention_seconds(*given, 1, machine(rates), rates.context[0]))
+        return float(prefill_attention_seconds(*given, 1, machine(rates), rates.prefill_attention[0]))
 
     # A window of 1024 keys is a thirty-second of the prompt; the longest tile must not be as long as without it.
     assert seconds(1008.0) < seconds(16_384.5) / 4
@@ -173,7 +173,7 @@ def test_products_of_activations_need_numbers_of_their_own() -> None:
         for number_format in ("bf16", "fp8"):
             rates = gpu_arrays(dataclasses.replace(own, efficiency=efficiency), dtype(number_format))
             grouped = rates.sources[codes.GROUPED_TIME] != codes.ROOFLINE
-            assert grouped == bool(rates.gemm["launch_s"].all() and rates.memory["launch_s"].all())
+            assert grouped == bool(rates.gemm["launch_s"].all() and rates.elementwise["launch_s"].all())
     assert codes.SOURCE_NAMES[arrays("h100_sxm", "fp8").sources[codes.GROUPED_TIME]] == "transferred"
     assert codes.SOURCE_NAMES[arrays("h100_sxm").sources[codes.GROUPED_TIME]] == "fitted"
 
