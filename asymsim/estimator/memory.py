@@ -28,6 +28,14 @@ def kv_share(model: VlmModel, tp_size: int) -> float:
     return -(-heads // tp_size) / heads
 
 
+def free_memory_bytes(gpu: Gpu, weights: float, usable_share: float = USABLE_SHARE) -> float:
+    """Memory of one GPU for cache and activations: its usable share less ``weights`` bytes and the workspace.
+
+    Negative where the weights do not fit.
+    """
+    return usable_share * gpu.capacity_bytes - weights - WORKSPACE_BYTES
+
+
 def memory(
     model: VlmModel, gpu: Gpu, precision: Precision, batch_size: int, tables: list[tuple[float, OperatorTable]]
 ) -> Memory:
@@ -45,14 +53,14 @@ def memory(
         kv += weight * table_kv
         activation += weight * table_activation
         worst = max(worst, table_kv + table_activation)
-    usable = USABLE_SHARE * gpu.capacity_bytes - weights - WORKSPACE_BYTES
+    free = free_memory_bytes(gpu, weights)
     kv_bytes, activation_bytes = round(kv), round(activation)
     return Memory(
         weights_bytes=weights,
         kv_cache_bytes=kv_bytes,
         activation_bytes=activation_bytes,
         peak_bytes=weights + kv_bytes + activation_bytes + WORKSPACE_BYTES,
-        fits=worst <= usable,
+        fits=worst <= free,
         # Cache and activations are proportional to the batch.
-        max_batch_size=max(0, int(usable // (worst / batch_size))),
+        max_batch_size=max(0, int(free // (worst / batch_size))),
     )

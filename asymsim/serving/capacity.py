@@ -8,7 +8,7 @@ from asymsim.core.arrays import Array
 from asymsim.core.serving.layout import Capacity
 from asymsim.core.times.device import TICKS_PER_S
 from asymsim.core.token_counts import TokenCounts
-from asymsim.estimator.memory import WORKSPACE_BYTES, kv_share, weights_bytes
+from asymsim.estimator.memory import free_memory_bytes, kv_share, weights_bytes
 from asymsim.estimator.resolve import ResolvedScenario
 from asymsim.serving.batch_estimates import batch_estimates
 from asymsim.serving.config import ClusterConfig, EngineConfig
@@ -62,8 +62,8 @@ def kv_capacity_bytes(bound: ResolvedScenario, server: EngineConfig, activation_
 
 def free_bytes(bound: ResolvedScenario, server: EngineConfig) -> float:
     """What weights and workspace leave of each GPU's memory."""
-    usable = server.gpu_memory_utilization * bound.gpu.capacity_bytes - WORKSPACE_BYTES
-    return usable - weights_bytes(bound.model, bound.precision)
+    weights = weights_bytes(bound.model, bound.precision)
+    return free_memory_bytes(bound.gpu, weights, server.gpu_memory_utilization)
 
 
 def activation_limit(bound: ResolvedScenario, server: EngineConfig, activation_bytes: Array) -> float:

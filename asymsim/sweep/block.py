@@ -8,7 +8,7 @@ from asymsim.core.arrays import Array
 from asymsim.core.estimate import COUNT_COLUMNS, TIME_COLUMNS, evaluate_rows
 from asymsim.core.token_counts import TokenCounts
 from asymsim.core.workspace import MEMO_ENTRIES_SINGLE, MEMO_ENTRIES_SWEEP, Workspace, workspace
-from asymsim.estimator.memory import USABLE_SHARE, WORKSPACE_BYTES, kv_share, weights_bytes
+from asymsim.estimator.memory import WORKSPACE_BYTES, free_memory_bytes, kv_share, weights_bytes
 from asymsim.estimator.resolve import ResolvedScenario
 
 ENDS = ("_p05", "", "_p95")
@@ -38,6 +38,9 @@ class Evaluator:
     def __init__(self, bound: ResolvedScenario, rows: int, dense: bool = False) -> None:
         self.bound = bound
         self.schedules = ((1.0, bound.dense),) if dense else bound.schedules
+        weights = weights_bytes(bound.model, bound.precision)
+        self._fixed_bytes = weights + WORKSPACE_BYTES
+        self.free_bytes = free_memory_bytes(bound.gpu, weights)
         entries = MEMO_ENTRIES_SWEEP if rows >= MANY_ROWS else MEMO_ENTRIES_SINGLE
         self._spaces: list[Workspace] = [
             workspace(bound.model_arrays, schedule, entries) for _, schedule in self.schedules
@@ -71,18 +74,12 @@ class Evaluator:
         assert isinstance(total_times, np.ndarray)
         block = {name: total_counts[:, index] for index, name in enumerate(COUNT_COLUMNS)}
         block.update({name: total_times[:, index] for index, name in enumerate(TIME_COLUMNS)})
-        fixed = weights_bytes(bound.model, bound.precision) + WORKSPACE_BYTES
         activation_bytes = np.rint(block["activation_bytes"]).astype(np.int64)
-        block["peak_bytes"] = fixed + np.rint(kv_bytes).astype(np.int64) + activation_bytes
+        block["peak_bytes"] = self._fixed_bytes + np.rint(kv_bytes).astype(np.int64) + activation_bytes
         batch = loads[:, TokenCounts._fields.index("batch_size")]
-        block["max_batch_size"] = np.maximum(0, usable_bytes(bound) // (worst / batch))
+        block["max_batch_size"] = np.maximum(0, self.free_bytes // (worst / batch))
         block["worst_bytes"] = worst
         steps = loads[:, TokenCounts._fields.index("output_tokens")] - 1
         for end in ENDS:
             block[f"tpot_s{end}"] = np.where(steps > 0, block[f"decode_s{end}"] / np.maximum(1, steps), np.nan)
         return block
-
-
-def usable_bytes(bound: ResolvedScenario) -> float:
-    """What a GPU has for cache and activations, beside the weights."""
-    return USABLE_SHARE * bound.gpu.capacity_bytes - weights_bytes(bound.model, bound.precision) - WORKSPACE_BYTES

@@ -11,7 +11,7 @@ from asymsim.core.estimate import COUNT_COLUMNS
 from asymsim.core.token_counts import TokenCounts
 from asymsim.estimator.resolve import ResolvedScenario
 from asymsim.sweep import block
-from asymsim.sweep.block import Evaluator, usable_bytes
+from asymsim.sweep.block import Evaluator
 
 # Saved share of each, as in the section savings of an estimate.
 SAVED = {
@@ -34,7 +34,6 @@ class Figures:
 
     def __init__(self, bound: ResolvedScenario, names: Sequence[str], rows: int) -> None:
         self._names = tuple(names)
-        self._bound = bound
         self._own = Evaluator(bound, rows)
         twin = any(name in SAVED for name in names)
         self._twin = Evaluator(bound, rows, dense=True) if twin else None
@@ -62,7 +61,7 @@ class Figures:
         if "total_flops" in self._names or "flops_saved" in self._names:
             figures["total_flops"] = sum((figures[name] for name in _SUMMED[1:]), figures[_SUMMED[0]])
         if "fits" in self._names:
-            figures["fits"] = figures["worst_bytes"] <= usable_bytes(self._bound)
+            figures["fits"] = figures["worst_bytes"] <= self._own.free_bytes
         return figures
 
 

@@ -23,7 +23,7 @@ from asymsim.core.times.row_time import joint_interval, row_interval, row_roofli
 from asymsim.core.workspace import KV_PAGED_BYTES
 from asymsim.estimator.latency import gpu_arrays
 from asymsim.estimator.lowering import model_arrays, schedule_arrays
-from asymsim.estimator.memory import USABLE_SHARE, WORKSPACE_BYTES, weights_bytes
+from asymsim.estimator.memory import free_memory_bytes, weights_bytes
 from asymsim.estimator.operator_table import operator_table
 from asymsim.estimator.resolve import resolve
 from asymsim.estimator.scenario import Scenario
@@ -125,7 +125,7 @@ class _Served:
     schedule: ScheduleArrays
     body: tuple[Precision, GpuArrays]
     head: tuple[Precision, GpuArrays]
-    usable_bytes: float
+    free_bytes: float
 
     def work(self, phase: int, input_tokens: int, output_tokens: int, batch_size: int) -> tuple[Work, float]:
         """Time of one phase, and the bytes of cache a request at its end."""
@@ -175,7 +175,7 @@ def _predict(run: Run) -> Prediction:
     served = _served(run.model, run.gpu.name, run.engine, run.dtype, run.kv_dtype)
     prefill, _ = served.work(PREFILL, run.input_tokens, 1, 1)
     _, cache = served.work(DECODE, run.input_tokens, run.output_tokens, 1)
-    running = max(1, min(run.batch_size, int(served.usable_bytes // cache)))
+    running = max(1, min(run.batch_size, int(served.free_bytes // cache)))
     decode, _ = served.work(DECODE, run.input_tokens, run.output_tokens, running)
     return Prediction(run, running, decode * (1 / (run.output_tokens - 1)), prefill)
 
@@ -197,5 +197,5 @@ def _served(name: str, device_name: str, engine_name: str, dtype_name: str, kv_d
     body, head = rates(dtype_name), rates(HEAD_DTYPE)
     wider = shape.parameters["embeddings"] + shape.parameters["lm_head"]
     weights = weights_bytes(shape, body[0]) + wider * (head[0].weight_bits - body[0].weight_bits) / 8
-    usable = USABLE_SHARE * device.capacity_bytes - weights - WORKSPACE_BYTES
-    return _Served(shape, model_arrays(shape), schedule_arrays(IDENTITY, shape), body, head, usable)
+    free = free_memory_bytes(device, weights)
+    return _Served(shape, model_arrays(shape), schedule_arrays(IDENTITY, shape), body, head, free)
