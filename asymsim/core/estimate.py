@@ -15,6 +15,7 @@ from asymsim.core.operators.layout import (
     PREFILL,
     PROJECTOR,
     SELECTION,
+    SPAN_PHASES,
     VISION,
 )
 from asymsim.core.operators.table import build_operator_table
@@ -47,16 +48,9 @@ COUNT_COLUMNS = (
     "kv_cache_bytes",
     "activation_bytes",
 )
-# Times to the end of a phase or over several, and the phases that make each up.
-SPANS = ("vision_s", "selection_s", "prefill_s", "decode_s", "ttft_s", "e2e_s")
-_IN_VISION = np.array([VISION, PROJECTOR])
-_IN_SELECTION = np.array([SELECTION])
-_IN_PREFILL = np.array([PREFILL])
-_IN_DECODE = np.array([DECODE, DECODE_SELECTION])
-_IN_TTFT = np.array([VISION, PROJECTOR, SELECTION, PREFILL])
-_IN_E2E = np.array([VISION, PROJECTOR, SELECTION, PREFILL, DECODE, DECODE_SELECTION])
+_IN_VISION, _IN_SELECTION, _IN_PREFILL, _IN_DECODE, _IN_TTFT, _IN_E2E = map(np.array, SPAN_PHASES.values())
 # Each with its 5 % quantile, median and 95 % quantile.
-TIME_COLUMNS = tuple(f"{span}{end}" for span in SPANS for end in ("_p05", "", "_p95"))
+TIME_COLUMNS = tuple(f"{span}{end}" for span in SPAN_PHASES for end in ("_p05", "", "_p95"))
 
 
 @kernel

@@ -11,7 +11,7 @@ from asymsim.catalogue.fitted_parameters import FittedSection, donors, parameter
 from asymsim.catalogue.gpu import Gpu, load_gpu
 from asymsim.catalogue.number_format import NumberFormat
 from asymsim.core.arrays import Array
-from asymsim.core.operators.layout import DECODE, DECODE_SELECTION, PHASE_NAMES, PREFILL, PROJECTOR, SELECTION, VISION
+from asymsim.core.operators.layout import PHASE_NAMES, SPAN_PHASES
 from asymsim.core.times import parameters as codes
 from asymsim.core.times.device import TICK_S, TICKS_PER_S
 from asymsim.core.times.gpu_arrays import GpuArrays
@@ -140,30 +140,28 @@ def _put(arrays: GpuArrays, device: Gpu, of: int, name: str, target: Array | Non
 def latency(tables: list[tuple[float, OperatorTable]], output_tokens: int) -> Latency:
     """Times of the phases; expectations where the budget adapts to the sample."""
 
-    def span(name: str, phases: tuple[int, ...], divisor: int = 1) -> Seconds:
+    def span(name: str, divisor: int = 1) -> Seconds:
         low, middle, high = (
             sum(share * table.times[f"{name}{end}"] for share, table in tables) / divisor
             for end in ("_p05", "", "_p95")
         )
         # Of a phase without work, the source of the whole.
-        asked = phases if middle else range(len(PHASE_NAMES))
-        source = min(int(table.sources[phase]) for _, table in tables for phase in asked)
+        phases = SPAN_PHASES[name] if middle else range(len(PHASE_NAMES))
+        source = min(int(table.sources[phase]) for _, table in tables for phase in phases)
         known = source != codes.ROOFLINE or not middle
         return Seconds(
             p05=low if known else None, p50=middle, p95=high if known else None, source=codes.SOURCE_NAMES[source]
         )
 
-    before = (VISION, PROJECTOR, SELECTION, PREFILL)
-    decode = (DECODE, DECODE_SELECTION)
     steps = output_tokens - 1
-    tpot = span("decode_s", decode, max(1, steps))
+    tpot = span("decode_s", max(1, steps))
     if not steps:
         tpot = Seconds(p05=None, p50=None, p95=None, source=tpot.source)
     return Latency(
-        vision_s=span("vision_s", before[:2]),
-        selection_s=span("selection_s", before[2:3]),
-        prefill_s=span("prefill_s", before[3:]),
-        ttft_s=span("ttft_s", before),
+        vision_s=span("vision_s"),
+        selection_s=span("selection_s"),
+        prefill_s=span("prefill_s"),
+        ttft_s=span("ttft_s"),
         tpot_s=tpot,
-        e2e_s=span("e2e_s", before + decode),
+        e2e_s=span("e2e_s"),
     )

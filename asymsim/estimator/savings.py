@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from asymsim.core.arrays import Array
-from asymsim.core.operators.layout import DECODE, DECODE_SELECTION, PREFILL, PROJECTOR, SELECTION, VISION
+from asymsim.core.operators.layout import SPAN_PHASES
 from asymsim.estimator.result import Flops, Interval, KvCache, Latency, Memory, Savings, SavingsInterval
-
-BEFORE = (VISION, PROJECTOR, SELECTION, PREFILL)
-DECODING = (DECODE, DECODE_SELECTION)
 
 
 def fraction_saved(pruned: float | None, dense: float | None) -> float | None:
@@ -55,11 +52,12 @@ def interval_saved(pruned: Array, dense: Array, correlation: Array) -> tuple[flo
 def savings_interval(pruned: Array, dense: Array, correlation: Array) -> SavingsInterval:
     """Intervals of the time saved, from seconds by phase and operator class, shape (phases, classes, 3)."""
 
-    def ends(*phases: int) -> Interval:
-        low, high = interval_saved(pruned[list(phases)], dense[list(phases)], correlation)
+    def ends(span: str) -> Interval:
+        phases = list(SPAN_PHASES[span])
+        low, high = interval_saved(pruned[phases], dense[phases], correlation)
         return Interval(p05=low, p95=high)
 
-    return SavingsInterval(ttft=ends(*BEFORE), tpot=ends(*DECODING), e2e=ends(*BEFORE, *DECODING))
+    return SavingsInterval(ttft=ends("ttft_s"), tpot=ends("decode_s"), e2e=ends("e2e_s"))
 
 
 def savings(pruned: tuple[Flops, KvCache, Memory, Latency], dense: tuple[Flops, KvCache, Memory, Latency]) -> Savings:

@@ -20,6 +20,20 @@ VISION, PROJECTOR, SELECTION, PREFILL, DECODE, DECODE_SELECTION = codes(6)
 PHASE_NAMES = ("vision_tower", "projector", "selection", "prefill", "decode", "decode_selection")
 
 
+_VISION_PHASES = (VISION, PROJECTOR)
+_TTFT_PHASES = (*_VISION_PHASES, SELECTION, PREFILL)
+_DECODE_PHASES = (DECODE, DECODE_SELECTION)
+# Each reported time, and the phases that make it up.
+SPAN_PHASES = {
+    "vision_s": _VISION_PHASES,
+    "selection_s": (SELECTION,),
+    "prefill_s": (PREFILL,),
+    "decode_s": _DECODE_PHASES,
+    "ttft_s": _TTFT_PHASES,
+    "e2e_s": (*_TTFT_PHASES, *_DECODE_PHASES),
+}
+
+
 # Operator names.
 (
     PATCH_EMBEDDING,
