@@ -31,7 +31,7 @@ class Costs(NamedTuple):
 
 
 def scenario_table(bound: ResolvedScenario, arrays: ScheduleArrays, load: RequestTokens) -> OperatorTable:
-    return operator_table(bound.model_arrays, arrays, load.load(), bound.precision, bound.gpu_arrays)
+    return operator_table(bound.model_arrays, arrays, load.token_counts(), bound.precision, bound.gpu_arrays)
 
 
 def is_dense(arrays: ScheduleArrays) -> bool:

@@ -40,7 +40,7 @@ def estimate(scenario: Scenario, *, operators: bool = False) -> report.Estimate:
     costs = costs_of(bound, load, tables, scenario.convention)
     dense = costs
     if not (len(bound.schedules) == 1 and is_dense(bound.schedules[0][1])):
-        dense = costs_of(bound, load, [(1.0, scenario_table(bound, bound.dense, load))], scenario.convention)
+        dense = costs_of(bound, load, [(1.0, scenario_table(bound, bound.dense_schedule, load))], scenario.convention)
     likeliest = max(tables, key=lambda each: each[0])[1]
     rows = likeliest.timed_records(bound.gpu_arrays, bound.precision.tp_size) if operators else None
     return report.Estimate(
@@ -62,7 +62,7 @@ def estimate(scenario: Scenario, *, operators: bool = False) -> report.Estimate:
         memory=costs.memory,
         latency=costs.latency,
         savings=savings(costs[:4], dense[:4]),
-        savings_interval=savings_interval(costs.seconds, dense.seconds, bound.correlation),
+        savings_interval=savings_interval(costs.seconds, dense.seconds, bound.error_correlation),
         operators=rows,
     )
 

@@ -97,7 +97,7 @@ def _fill(arrays: GpuArrays, device: Gpu, dtype: NumberFormat) -> None:
         arrays.intervals["time_scale"][groups] *= parameter_record(products.section, codes.INTERVAL)["time_scale"][0]
 
 
-def correlation(device: Gpu, dtype: NumberFormat) -> Array:
+def error_correlation(device: Gpu, dtype: NumberFormat) -> Array:
     """How far errors of one weight or head group at two token counts go together, by operator class.
 
     0 where it is not known, which keeps intervals wide.

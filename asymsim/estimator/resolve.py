@@ -17,7 +17,7 @@ from asymsim.core.arrays import Array
 from asymsim.core.model_arrays import ModelArrays, Precision
 from asymsim.core.schedule_arrays import ScheduleArrays
 from asymsim.core.times.gpu_arrays import GpuArrays
-from asymsim.estimator.latency import correlation, gpu_arrays
+from asymsim.estimator.latency import error_correlation, gpu_arrays
 from asymsim.estimator.lowering import model_arrays, schedule_arrays
 from asymsim.estimator.scenario import Scenario
 from asymsim.methods.base import make_method
@@ -37,8 +37,8 @@ class ResolvedScenario:
     model_arrays: ModelArrays
     gpu_arrays: GpuArrays
     schedules: tuple[tuple[float, ScheduleArrays], ...]
-    correlation: Array
-    dense: ScheduleArrays
+    error_correlation: Array
+    dense_schedule: ScheduleArrays
     masking: bool
     settings: dict[str, Any]
 
@@ -151,8 +151,8 @@ def _bind_cached(
         model_arrays=model_arrays(target),
         gpu_arrays=gpu_arrays(device, chosen, server),
         schedules=tuple((share, schedule_arrays(schedule, target)) for share, schedule in schedules),
-        correlation=correlation(device, chosen),
-        dense=schedule_arrays(IDENTITY, target),
+        error_correlation=error_correlation(device, chosen),
+        dense_schedule=schedule_arrays(IDENTITY, target),
         masking=any(schedule.masking for _, schedule in schedules),
         settings=used,
     )

@@ -43,7 +43,7 @@ class RequestTokens:
     output_tokens: int
     batch_size: int
 
-    def load(self) -> TokenCounts:
+    def token_counts(self) -> TokenCounts:
         """The counts as the kernels take them."""
         image = self.image
         if image is None:

@@ -24,7 +24,7 @@ def capacity_of(bound: ResolvedScenario, server: EngineConfig, fleet: ClusterCon
     """The limits of each replica, whose largest request has ``activation_bytes``, and of the router."""
     max_tokens, max_seqs = server.batch_on(bound.gpu)
     text = TokenCounts(0, 0, 0, 0, 0, 0, 0, max_tokens, 1, 1)
-    counts = batch_estimates(bound, bound.dense, np.array([text], np.int64))[0]
+    counts = batch_estimates(bound, bound.dense_schedule, np.array([text], np.int64))[0]
     activation_bytes = max(activation_bytes, int(counts["activation_bytes"][0]))
     budget = server.encoder_budget_tokens or max_tokens
     return Capacity(

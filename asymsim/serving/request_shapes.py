@@ -57,7 +57,7 @@ def request_shapes(bound: ResolvedScenario, requests: Requests, context_tokens: 
     shapes, shape_of = _distinct(image_of, requests.text_tokens, requests.output_tokens)
     images, text, output = shapes.T
     workloads = [_workload(bound, *map(int, size)) for size in sizes]
-    image_loads = np.array([each.load() for each in workloads], np.int64).reshape(-1, len(TokenCounts._fields))
+    image_loads = np.array([each.token_counts() for each in workloads], np.int64).reshape(-1, len(TokenCounts._fields))
     loads = image_loads[images]
     visual = loads[:, VISUAL].copy()
     context = visual * bound.model_arrays.visual_in_sequence + text + output

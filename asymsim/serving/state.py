@@ -51,7 +51,7 @@ def step_time_model(bound: ResolvedScenario, limits: Capacity) -> StepTimeModel:
         dense=np.full((len(bound.model_arrays.lm_kinds), most), layout.NONE, np.int64),
         head=np.full(limits.max_seqs + 1, layout.NONE, np.int64),
         embed=np.full(most, layout.NONE, np.int64),
-        rows=workspace(bound.model_arrays, bound.dense).operators,
+        rows=workspace(bound.model_arrays, bound.dense_schedule).operators,
         memo=np.zeros(MEMO_ENTRIES_SWEEP, MEMO),
         host_ticks=round(bound.gpu_arrays.host_s * TICKS_PER_S),
     )

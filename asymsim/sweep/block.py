@@ -37,7 +37,7 @@ class Evaluator:
 
     def __init__(self, bound: ResolvedScenario, rows: int, dense: bool = False) -> None:
         self.bound = bound
-        self.schedules = ((1.0, bound.dense),) if dense else bound.schedules
+        self.schedules = ((1.0, bound.dense_schedule),) if dense else bound.schedules
         weights = weights_bytes(bound.model, bound.precision)
         self._fixed_bytes = weights + WORKSPACE_BYTES
         self.free_bytes = free_memory_bytes(bound.gpu, weights)

@@ -76,7 +76,7 @@ def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[s
     _check_largest(bound, one, values)
     result: dict[str, Array] = {name: np.empty(rows, _type(name, bound)) for name in figures}
     evaluator = Evaluator(bound, rows)
-    defaults = one.load()
+    defaults = one.token_counts()
     for start in range(0, rows, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, rows)
         loads = np.tile(np.array(defaults, np.int64), (stop - start, 1))

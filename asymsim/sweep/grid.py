@@ -174,5 +174,5 @@ class Loads:
             if len(self._known) > 4096:
                 self._known.clear()
             made = request_tokens(self._bound.model, **{**self._fixed, **self._grid.image_items(number)})
-            self._known[number] = made, made.load()
+            self._known[number] = made, made.token_counts()
         return self._known[number]

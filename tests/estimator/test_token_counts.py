@@ -13,8 +13,8 @@ LLAVA, QWEN, LLAMA = load_model("llava-1.5-7b"), load_model("qwen2.5-vl-7b"), lo
 
 
 def test_one_typical_image_is_the_default() -> None:
-    assert request_tokens(LLAVA).load() == TokenCounts(1, 1, 577, 576, 0, 576, 576, 64, 128, 1)
-    assert request_tokens(LLAMA).load() == TokenCounts(0, 0, 0, 0, 0, 0, 0, 64, 128, 1)
+    assert request_tokens(LLAVA).token_counts() == TokenCounts(1, 1, 577, 576, 0, 576, 576, 64, 128, 1)
+    assert request_tokens(LLAMA).token_counts() == TokenCounts(0, 0, 0, 0, 0, 0, 0, 64, 128, 1)
 
 
 @pytest.mark.parametrize("images", [1, 2, 7, LARGEST_IMAGES])
@@ -28,7 +28,7 @@ def test_images_add_up(images: int) -> None:
 
 def test_no_images_is_a_load_of_text() -> None:
     for made in (request_tokens(LLAVA, num_images=0), request_tokens(LLAVA, visual_tokens=0)):
-        assert made.load()._replace(text_tokens=0, output_tokens=0, batch_size=0) == TokenCounts(*[0] * 10)
+        assert made.token_counts()._replace(text_tokens=0, output_tokens=0, batch_size=0) == TokenCounts(*[0] * 10)
     assert request_tokens(LLAMA, num_images=0, visual_tokens=0).visual_tokens == 0
 
 

@@ -132,7 +132,7 @@ def test_shares_of_whole_tiles_add_up_to_the_product(tp_size: int, tiles: int, b
 def llava_rows(rates: GpuArrays) -> Array:
     """A dense run of LLaVA-1.5-7B: vision, prefill and decode."""
     llava = catalogue_model("llava-1.5-7b")
-    load = request_tokens(llava, text_tokens=64, output_tokens=32, batch_size=3).load()
+    load = request_tokens(llava, text_tokens=64, output_tokens=32, batch_size=3).token_counts()
     return operator_table(model_arrays(llava), schedule_arrays(IDENTITY, llava), load, BF16, rates).rows
 
 

@@ -40,9 +40,9 @@ def class_ratios(bound: ResolvedScenario, load: Array) -> Array | None:
     numpy.ndarray, shape (classes, 2)
         1 for a class without work; None where a time is a bare roofline, whose error nobody knows.
     """
-    work = workspace(bound.model_arrays, bound.dense)
+    work = workspace(bound.model_arrays, bound.dense_schedule)
     counts, times = np.empty((1, len(COUNT_COLUMNS)), np.int64), np.empty((1, len(TIME_COLUMNS)))
-    arrays = bound.model_arrays, bound.dense, load[np.newaxis], bound.precision, bound.gpu_arrays
+    arrays = bound.model_arrays, bound.dense_schedule, load[np.newaxis], bound.precision, bound.gpu_arrays
     evaluate_rows(*arrays, work, counts, times)
     low, middle, high = work.seconds.sum(axis=0).T
     if np.isnan(low + high).any():

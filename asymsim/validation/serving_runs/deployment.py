@@ -131,7 +131,7 @@ class _Served:
         """Time of one phase, and the bytes of cache a request at its end."""
         load = request_tokens(
             self.shape, text_tokens=input_tokens, output_tokens=output_tokens, batch_size=batch_size
-        ).load()
+        ).token_counts()
         seconds, floor_s, cache = np.zeros((NUM_TIME_CLASSES, 3)), 0.0, 0.0
         for precision, rates, of_head in ((*self.body, False), (*self.head, True)):
             table = operator_table(self.arrays, self.schedule, load, precision, rates)

@@ -18,7 +18,7 @@ from asymsim.serving.planning.latency_uncertainty import class_ratios, standard_
 def parts(**fields: Any) -> tuple[Any, Any]:
     scenario = Scenario(model="llava-1.5-7b", **fields)
     bound = resolve(scenario)
-    return bound, np.array(scenario_tokens(scenario, bound.model).load(), np.int64)
+    return bound, np.array(scenario_tokens(scenario, bound.model).token_counts(), np.int64)
 
 
 def test_a_draw_of_nothing_changes_nothing() -> None:
@@ -30,7 +30,7 @@ def test_a_draw_of_nothing_changes_nothing() -> None:
     twin = with_time_errors(bound, by_class[0])
     assert twin.gpu_arrays.stamp != bound.gpu_arrays.stamp
     assert twin.gpu_arrays.host_s == bound.gpu_arrays.host_s
-    ours, theirs = (batch_estimates(each, each.dense, load[None])[1] for each in (twin, bound))
+    ours, theirs = (batch_estimates(each, each.dense_schedule, load[None])[1] for each in (twin, bound))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
@@ -43,9 +43,10 @@ def test_drawn_times_spread_as_the_interval_of_an_estimate(gpu: str, batch_size:
     assert ratios is not None
     many = time_factors(ratios, standard_normals(1000, 0))
     times = [
-        float(batch_estimates(with_time_errors(bound, each), bound.dense, load[None])[1]["e2e_s"][0]) for each in many
+        float(batch_estimates(with_time_errors(bound, each), bound.dense_schedule, load[None])[1]["e2e_s"][0])
+        for each in many
     ]
-    whole = batch_estimates(bound, bound.dense, load[None])[1]
+    whole = batch_estimates(bound, bound.dense_schedule, load[None])[1]
     low, middle, high = (float(whole[name][0]) for name in ("e2e_s_p05", "e2e_s", "e2e_s_p95"))
     found = np.percentile(times, (5, 50, 95))
     assert found == pytest.approx((low, middle, high), abs=0.2 * (high - low))
@@ -79,8 +80,8 @@ def test_a_roofline_has_no_error_to_draw() -> None:
 
 def test_no_drawn_time_is_below_the_roofline() -> None:
     bound, load = parts()
-    fast = batch_estimates(with_time_errors(bound, np.full(NUM_TIME_CLASSES, 1e-6)), bound.dense, load[None])[1][
-        "e2e_s"
-    ][0]
-    whole = batch_estimates(bound, bound.dense, load[None])[1]["e2e_s"][0]
+    fast = batch_estimates(with_time_errors(bound, np.full(NUM_TIME_CLASSES, 1e-6)), bound.dense_schedule, load[None])[
+        1
+    ]["e2e_s"][0]
+    whole = batch_estimates(bound, bound.dense_schedule, load[None])[1]["e2e_s"][0]
     assert 0.2 * whole < fast < whole
