@@ -11,7 +11,7 @@ from asymsim.catalogue.number_format import number_format
 from asymsim.core.arrays import Array
 from asymsim.core.operators.rows import touched_experts
 from asymsim.core.times.device import Device
-from asymsim.estimator.latency import gpu_arrays
+from asymsim.estimator.gpu_arrays import gpu_arrays
 
 _SHAPE = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size")
 

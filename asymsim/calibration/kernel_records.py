@@ -16,7 +16,7 @@ from asymsim.calibration.launch_shape import Shape
 from asymsim.catalogue.gpu import Gpu, load_gpu, lower_snake
 from asymsim.catalogue.number_format import NUMBER_FORMATS
 from asymsim.core.times.parameters import MEASURED, SOURCE_NAMES
-from asymsim.estimator.latency import gpu_arrays
+from asymsim.estimator.gpu_arrays import gpu_arrays
 from asymsim.estimator.operator_table import operator_times
 from asymsim.util.errors import InputError
 

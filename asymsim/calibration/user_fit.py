@@ -28,7 +28,7 @@ from asymsim.catalogue.fitted_parameters import SECTIONS, FittedSection, transfe
 from asymsim.catalogue.gpu import Gpu, gpu_path, load_gpu
 from asymsim.core.arrays import Array
 from asymsim.core.times.parameters import BANDS, FITTED
-from asymsim.estimator.latency import fitted_section, gpu_arrays
+from asymsim.estimator.gpu_arrays import fitted_section, gpu_arrays
 from asymsim.estimator.operator_table import operator_times
 from asymsim.util.errors import InputError, UnknownNameError
 from asymsim.util.files import write_file

@@ -28,7 +28,7 @@ from asymsim.core.times.parameters import (
     PREFILL_ATTENTION_TIME,
 )
 from asymsim.core.times.row_time import row_roofline, time_class
-from asymsim.estimator.latency import GEMM_SECTION, MEASURED_FORMATS, SECTION_OF, gpu_arrays
+from asymsim.estimator.gpu_arrays import GEMM_SECTION, MEASURED_FORMATS, SECTION_OF, gpu_arrays
 from asymsim.estimator.operator_table import operator_times
 
 # Why a measured time corrects nothing.

@@ -6,12 +6,13 @@ import numpy as np
 
 from asymsim.estimator import result as report
 from asymsim.estimator.costs import costs_of, is_dense, scenario_table
+from asymsim.estimator.countable import check_countable
 from asymsim.estimator.flop_conventions import convention
 from asymsim.estimator.operator_table import OperatorTable
 from asymsim.estimator.resolve import ResolvedScenario, resolve
 from asymsim.estimator.savings import savings, savings_interval
 from asymsim.estimator.scenario import Scenario
-from asymsim.estimator.token_counts import check_countable, scenario_tokens
+from asymsim.estimator.token_counts import scenario_tokens
 
 
 def estimate(scenario: Scenario, *, operators: bool = False) -> report.Estimate:

@@ -17,14 +17,15 @@ from asymsim.core.arrays import Array
 from asymsim.core.model_arrays import ModelArrays, Precision
 from asymsim.core.schedule_arrays import ScheduleArrays
 from asymsim.core.times.gpu_arrays import GpuArrays
-from asymsim.estimator.latency import error_correlation, gpu_arrays
-from asymsim.estimator.lowering import model_arrays, schedule_arrays
+from asymsim.estimator.gpu_arrays import error_correlation, gpu_arrays
+from asymsim.estimator.model_arrays import model_arrays
 from asymsim.estimator.scenario import Scenario
+from asymsim.estimator.schedule_arrays import schedule_arrays
 from asymsim.methods.base import make_method
 from asymsim.methods.schedule import IDENTITY, Schedule, compose
 from asymsim.util.errors import InputError
 
-Weighted = tuple[tuple[float, Schedule], ...]
+Mixture = tuple[tuple[float, Schedule], ...]
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class ResolvedScenario:
     settings: dict[str, Any]
 
 
-def mixture(
+def method_mixture(
     names: str, keep: float | None, settings: Mapping[str, Any], target: VlmModel
-) -> tuple[Weighted, dict[str, Any]]:
+) -> tuple[Mixture, dict[str, Any]]:
     """The weighted schedules of one method, or of two joined by "+", and all their settings.
 
     Raises
@@ -54,7 +55,7 @@ def mixture(
         If a name or setting is unknown, out of range, or the methods do not go together.
     """
     parts = names.split("+")
-    result: Weighted = ((1.0, IDENTITY),)
+    result: Mixture = ((1.0, IDENTITY),)
     used: dict[str, Any] = {}
     for index, name in enumerate(parts):
         own = {key.removeprefix(f"{name}."): value for key, value in settings.items() if key.startswith(f"{name}.")}
@@ -80,7 +81,7 @@ def resolve(scenario: Scenario) -> ResolvedScenario:
         from asymsim.methods.schedule_file import read_schedule
 
         own = read_schedule(scenario.schedule)
-    return _bind(
+    return _resolve(
         target,
         load_gpu(scenario.gpu),
         scenario.tp_size,
@@ -105,7 +106,7 @@ def _hashable(name: str, value: Any) -> Any:
     return value
 
 
-class _Same:
+class _ByIdentity:
     """An object as a cache key by identity: hashing a whole model costs more than the estimate."""
 
     def __init__(self, value: Any) -> None:
@@ -115,17 +116,17 @@ class _Same:
         return id(self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
+        return isinstance(other, _ByIdentity) and self.value is other.value
 
 
-def _bind(target: VlmModel, device: Gpu, *rest: Any) -> ResolvedScenario:
-    return _bind_cached(_Same(target), _Same(device), *rest)
+def _resolve(target: VlmModel, device: Gpu, *rest: Any) -> ResolvedScenario:
+    return _resolve_cached(_ByIdentity(target), _ByIdentity(device), *rest)
 
 
 @lru_cache(maxsize=4096)
-def _bind_cached(
-    target_key: _Same,
-    device_key: _Same,
+def _resolve_cached(
+    target_key: _ByIdentity,
+    device_key: _ByIdentity,
     tp_size: int,
     dtype_name: str,
     kv_dtype: str,
@@ -140,10 +141,10 @@ def _bind_cached(
     heads = target.language_model.layer_kinds[0].heads
     if heads % tp_size:
         raise InputError("tp_size", tp_size, f"must divide the {heads} attention heads of {target.name}")
-    schedules: Weighted = ((1.0, own),) if own is not None else ()
+    schedules: Mixture = ((1.0, own),) if own is not None else ()
     used: dict[str, Any] = {}
     if own is None:
-        schedules, used = mixture(names, keep, dict(settings), target)
+        schedules, used = method_mixture(names, keep, dict(settings), target)
     return ResolvedScenario(
         model=target,
         gpu=device,

@@ -7,7 +7,6 @@ from pydantic.dataclasses import dataclass
 from asymsim.catalogue.images.base import ImageTokens
 from asymsim.catalogue.model import VlmModel
 from asymsim.core.token_counts import TokenCounts
-from asymsim.estimator.resolve import ResolvedScenario
 from asymsim.estimator.scenario import Scenario
 from asymsim.util.errors import InputError
 from asymsim.util.strict import STRICT
@@ -156,33 +155,6 @@ def scenario_tokens(scenario: Scenario, target: VlmModel) -> RequestTokens:
         output_tokens=scenario.output_tokens,
         batch_size=scenario.batch_size,
     )
-
-
-def check_countable(bound: ResolvedScenario, load: RequestTokens) -> None:
-    """Refuse what would leave 64-bit integers.
-
-    Raises
-    ------
-    InputError
-        If the scenario's FLOPs or bytes could pass 2**62.
-    """
-    arrays = bound.model_arrays
-    tokens = float(load.visual_tokens + load.text_tokens + load.output_tokens)
-    parameters = float(bound.model.parameters["total"])
-    widest = float(max((kind["heads"] * max(kind["head_size"], 4) for kind in arrays.lm_kinds), default=1))
-    pairs = 4.0 * tokens * tokens * widest * len(arrays.lm_prefix)
-    if load.image is not None:
-        tower = bound.model.vision_tower
-        assert tower is not None
-        seen = float(load.num_images * load.image.sequences * load.image.sequence_tokens)
-        kind = tower.layer_kinds[0]
-        pairs += 4.0 * seen * load.image.sequence_tokens * kind.heads * kind.head_size * len(tower.layer_pattern)
-        tokens += seen
-    # FLOPs are the largest counts: a byte count is never more than four times as many, in any format.
-    if load.batch_size * (2.0 * parameters * tokens + pairs) > 2.0**60:
-        raise InputError(
-            "batch_size x tokens", f"{load.batch_size} x {int(tokens)}", "give less: the counts would pass 64 bits"
-        )
 
 
 # Columns of the compiled core, and fields that a model's image rule turns into such; all others make a new setting.

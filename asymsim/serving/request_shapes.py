@@ -10,8 +10,9 @@ import numpy as np
 from asymsim.core.arrays import Array
 from asymsim.core.serving import layout
 from asymsim.core.token_counts import TokenCounts
+from asymsim.estimator.countable import check_countable
 from asymsim.estimator.resolve import ResolvedScenario
-from asymsim.estimator.token_counts import RequestTokens, check_countable, request_tokens
+from asymsim.estimator.token_counts import RequestTokens, request_tokens
 from asymsim.serving.config import EngineConfig
 from asymsim.serving.workload.requests import BY_SIZE, TYPICAL, Requests
 from asymsim.util.errors import InputError

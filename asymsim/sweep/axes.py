@@ -11,10 +11,7 @@ import numpy as np
 
 from asymsim.core.arrays import Array
 from asymsim.estimator.scenario import Scenario
-from asymsim.estimator.token_counts import (
-    IMAGE_BOUNDS,
-    TOKEN_BOUNDS,
-)
+from asymsim.estimator.token_counts import IMAGE_BOUNDS, TOKEN_BOUNDS
 from asymsim.sweep.ranges import read_range
 from asymsim.util.errors import InputError, UnknownNameError
 from asymsim.util.sampling import Distribution, read_sampled_axis

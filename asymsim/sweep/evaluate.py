@@ -10,16 +10,10 @@ import numpy as np
 from asymsim.core.arrays import Array
 from asymsim.core.estimate import COUNT_COLUMNS
 from asymsim.core.token_counts import TokenCounts
+from asymsim.estimator.countable import check_countable
 from asymsim.estimator.resolve import ResolvedScenario, resolve
 from asymsim.estimator.scenario import Scenario
-from asymsim.estimator.token_counts import (
-    LARGEST_BATCH,
-    LARGEST_IMAGES,
-    LARGEST_TOKENS,
-    RequestTokens,
-    check_countable,
-    scenario_tokens,
-)
+from asymsim.estimator.token_counts import LARGEST_BATCH, LARGEST_IMAGES, LARGEST_TOKENS, RequestTokens, scenario_tokens
 from asymsim.sweep.block import BLOCK_ROWS, FIGURES, MEDIANS, Evaluator
 from asymsim.util.errors import InputError, UnknownNameError
 

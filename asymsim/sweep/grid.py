@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from asymsim.core.arrays import Array
 from asymsim.core.token_counts import TokenCounts
+from asymsim.estimator.countable import check_countable
 from asymsim.estimator.resolve import ResolvedScenario
 from asymsim.estimator.scenario import Scenario
-from asymsim.estimator.token_counts import IMAGE_BOUNDS, TOKEN_BOUNDS, RequestTokens, check_countable, request_tokens
+from asymsim.estimator.token_counts import IMAGE_BOUNDS, TOKEN_BOUNDS, RequestTokens, request_tokens
 from asymsim.sweep.axes import SETTINGS, Axis
 from asymsim.util.errors import InputError
 

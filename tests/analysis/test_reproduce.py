@@ -13,7 +13,7 @@ import pytest
 from asymsim.analysis import published_figures, reproduce
 from asymsim.analysis.published_figures import Figure, Paper, Table, papers, read_paper
 from asymsim.analysis.quantities import COUNTED
-from asymsim.estimator.resolve import _bind_cached
+from asymsim.estimator.resolve import _resolve_cached
 from asymsim.methods.fastv import FastV
 from asymsim.methods.schedule import IDENTITY
 from asymsim.util.errors import InputError, UnknownNameError
@@ -82,14 +82,14 @@ def test_every_quantity_has_the_sign_and_size_of_its_kind(rows: list[dict[str, A
 
 def test_no_figure_survives_a_schedule_that_prunes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FastV, "schedule", lambda self, model: IDENTITY)
-    _bind_cached.cache_clear()
+    _resolve_cached.cache_clear()
     try:
         tables = [table for table in paper_of("FastV").tables if table.quantity == "prefill_flops_of_fractions"]
         for table in tables:
             dense = {reproduce.computed_value(table, Figure(published="1"))}
             assert {reproduce.computed_value(table, figure) for figure in table.figures} == dense
     finally:
-        _bind_cached.cache_clear()
+        _resolve_cached.cache_clear()
 
 
 @pytest.mark.parametrize(("paper", "table", "figure"), PRUNED)

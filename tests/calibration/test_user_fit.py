@@ -23,7 +23,7 @@ from asymsim.catalogue.number_format import NUMBER_FORMATS
 from asymsim.cli.app import run
 from asymsim.core.times.parameters import BANDS
 from asymsim.estimator.estimate import estimate
-from asymsim.estimator.latency import gpu_arrays
+from asymsim.estimator.gpu_arrays import gpu_arrays
 from asymsim.estimator.operator_table import operator_times
 from asymsim.estimator.scenario import Scenario
 from asymsim.util.errors import InputError

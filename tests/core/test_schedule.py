@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from asymsim.catalogue.model import LanguageModel, Layer, VlmModel
 from asymsim.core.schedule import apply_step, capped_growth_sum, floor_sum, growth, growth_sum, round_share
 from asymsim.core.schedule_arrays import CEIL, FLOOR, NEAREST
-from asymsim.estimator.lowering import schedule_arrays
+from asymsim.estimator.schedule_arrays import schedule_arrays
 from asymsim.methods.schedule import Recycle, Schedule, Step, keep_count, keep_share
 from oracles.naive_tokens import reduce
 

@@ -16,7 +16,7 @@ from asymsim.calibration.launch_shape import Shape
 from asymsim.calibration.user_fit import calibrate_records
 from asymsim.catalogue.gpu import load_gpu
 from asymsim.catalogue.number_format import NUMBER_FORMATS
-from asymsim.estimator.latency import gpu_arrays
+from asymsim.estimator.gpu_arrays import gpu_arrays
 from asymsim.estimator.operator_table import operator_times
 from asymsim_kernels import measure as program
 from asymsim_kernels.measure import SUBJECTS, arguments_of, main, measure, measure_all

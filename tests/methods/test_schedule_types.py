@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from asymsim.catalogue.load import load_model
-from asymsim.estimator.lowering import schedule_arrays
+from asymsim.estimator.schedule_arrays import schedule_arrays
 from asymsim.methods.schedule import (
     IDENTITY,
     KvPolicy,

@@ -11,9 +11,10 @@ from asymsim.catalogue.number_format import number_format
 from asymsim.core.model_arrays import Precision
 from asymsim.core.times.gpu_arrays import GpuArrays
 from asymsim.core.token_counts import TokenCounts
-from asymsim.estimator.latency import gpu_arrays
-from asymsim.estimator.lowering import model_arrays, schedule_arrays
+from asymsim.estimator.gpu_arrays import gpu_arrays
+from asymsim.estimator.model_arrays import model_arrays
 from asymsim.estimator.operator_table import OperatorTable, operator_table
+from asymsim.estimator.schedule_arrays import schedule_arrays
 from asymsim.methods.schedule import Schedule
 from oracles.small_models import Case
 

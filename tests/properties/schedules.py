@@ -12,8 +12,9 @@ from asymsim.core.model_arrays import Precision
 from asymsim.core.times.gpu_arrays import GpuArrays
 from asymsim.core.times.parameters import roofline_gpu
 from asymsim.core.token_counts import TokenCounts
-from asymsim.estimator.lowering import model_arrays, schedule_arrays
+from asymsim.estimator.model_arrays import model_arrays
 from asymsim.estimator.operator_table import OperatorTable, operator_table
+from asymsim.estimator.schedule_arrays import schedule_arrays
 from asymsim.methods.schedule import KvPolicy, Operation, Recycle, Schedule, Step, TextEviction
 
 BF16 = Precision(16, 16, 16, 1)

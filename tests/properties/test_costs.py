@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from asymsim.core.estimate import COUNT_COLUMNS, TIME_COLUMNS, evaluate_rows
 from asymsim.core.operators.layout import DECODE, DECODE_SELECTION, PHASE_NAMES, PREFILL, SELECTION
 from asymsim.core.workspace import FIRST_STEP_FLOPS, FIRST_STEP_TORCH_FLOPS, workspace
-from asymsim.estimator.lowering import model_arrays, schedule_arrays
+from asymsim.estimator.model_arrays import model_arrays
+from asymsim.estimator.schedule_arrays import schedule_arrays
 from asymsim.methods.schedule import IDENTITY, Schedule
 from properties.schedules import BF16, GPU, schedules, table
 from properties.strategies import loads, models

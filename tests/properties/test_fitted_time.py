@@ -12,7 +12,7 @@ from asymsim.catalogue.number_format import number_format
 from asymsim.core.operators.layout import ALL_REDUCE
 from asymsim.core.times.gpu_arrays import GpuArrays
 from asymsim.core.times.parameters import ROOFLINE, TRANSFERRED
-from asymsim.estimator.latency import gpu_arrays
+from asymsim.estimator.gpu_arrays import gpu_arrays
 from asymsim.estimator.operator_table import OperatorTable, operator_times
 from properties.schedules import BF16, schedules, table
 from properties.strategies import loads, models

@@ -28,9 +28,10 @@ from asymsim.core.times.device import TICK_S
 from asymsim.core.times.gpu_arrays import GpuArrays
 from asymsim.core.times.parameters import FITTED, roofline_gpu
 from asymsim.core.token_counts import TokenCounts
-from asymsim.estimator.latency import gpu_arrays
-from asymsim.estimator.lowering import model_arrays, schedule_arrays
+from asymsim.estimator.gpu_arrays import gpu_arrays
+from asymsim.estimator.model_arrays import model_arrays
 from asymsim.estimator.operator_table import OperatorTable, operator_table, operator_times
+from asymsim.estimator.schedule_arrays import schedule_arrays
 from asymsim.estimator.token_counts import request_tokens
 from asymsim.methods.schedule import IDENTITY
 from properties.schedules import BF16, schedules, table

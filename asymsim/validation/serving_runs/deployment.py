@@ -21,13 +21,15 @@ from asymsim.core.times.gpu_arrays import GpuArrays
 from asymsim.core.times.parameters import NUM_TIME_CLASSES
 from asymsim.core.times.row_time import joint_interval, row_interval, row_roofline
 from asymsim.core.workspace import KV_PAGED_BYTES
-from asymsim.estimator.latency import gpu_arrays
-from asymsim.estimator.lowering import model_arrays, schedule_arrays
+from asymsim.estimator.countable import check_countable
+from asymsim.estimator.gpu_arrays import gpu_arrays
 from asymsim.estimator.memory import free_memory_bytes, weights_bytes
+from asymsim.estimator.model_arrays import model_arrays
 from asymsim.estimator.operator_table import operator_table
 from asymsim.estimator.resolve import resolve
 from asymsim.estimator.scenario import Scenario
-from asymsim.estimator.token_counts import check_countable, request_tokens, scenario_tokens
+from asymsim.estimator.schedule_arrays import schedule_arrays
+from asymsim.estimator.token_counts import request_tokens, scenario_tokens
 from asymsim.methods.schedule import IDENTITY
 from asymsim.util.errors import InputError
 from asymsim.validation.serving_runs.loader import Run

@@ -22,7 +22,7 @@ from asymsim.core.times.encoder_attention import encoder_attention_seconds
 from asymsim.core.times.gemm import gemm_seconds
 from asymsim.core.times.gpu_arrays import GpuArrays
 from asymsim.core.times.prefill_attention import prefill_attention_seconds
-from asymsim.estimator.latency import gpu_arrays
+from asymsim.estimator.gpu_arrays import gpu_arrays
 
 FITTED = [name for name in gpu_names() if load_gpu(name).efficiency]
 SIDES = st.integers(1, 40_000)

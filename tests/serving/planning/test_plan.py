@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asymsim.estimator.lowering import schedule_arrays
 from asymsim.estimator.resolve import ResolvedScenario, resolve
 from asymsim.estimator.scenario import Scenario
+from asymsim.estimator.schedule_arrays import schedule_arrays
 from asymsim.methods.schedule import Schedule, Step
 from asymsim.serving.config import ClusterConfig, EngineConfig
 from asymsim.serving.metrics import serving_metrics
