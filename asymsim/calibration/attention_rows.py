@@ -14,9 +14,9 @@ from asymsim.core.times.parameters import CAUSAL_SIZES, ENCODER_SIZES
 IN_LOOP = 1.0
 
 
-def _causal(device: Gpu, framework: str, name: str) -> measured_tables.Rows | None:
+def _causal(device: Gpu, framework: str, section: str) -> measured_tables.Rows | None:
     """Rows of a causal attention table with a 2-byte cache and no window."""
-    path = measured_tables.table_path(device.name, "attention", framework, name)
+    path = measured_tables.table_path(device.name, section, framework)
     if path is None:
         return None
     shape = ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim", "window_size", "step")
@@ -29,7 +29,7 @@ def _causal(device: Gpu, framework: str, name: str) -> measured_tables.Rows | No
 
 def prefill_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
     """Causal self-attention without a prefix, 2-byte cache."""
-    rows = _causal(device, framework, "context_attention")
+    rows = _causal(device, framework, "prefill_attention")
     if rows is None:
         return None
     rows = rows.drop("context_step", rows["step"] != 0)
@@ -54,7 +54,7 @@ def prefill_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
 
 def decode_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
     """Decode steps: one query token each over ``step`` + 1 cached ones, 2-byte cache."""
-    rows = _causal(device, framework, "generation_attention")
+    rows = _causal(device, framework, "decode_attention")
     if rows is None:
         return None
     machine = device_of(device)
@@ -77,7 +77,7 @@ def decode_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
 
 def encoder_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
     """Bidirectional self-attention of images."""
-    path = measured_tables.table_path(device.name, "encoder_attention", framework, "encoder_attention")
+    path = measured_tables.table_path(device.name, "encoder_attention", framework)
     if path is None:
         return None
     shape = ("batch_size", "isl", "num_heads", "head_dim")

@@ -23,7 +23,7 @@ def expert_rows(device: Gpu, framework: str) -> MeasuredRows | None:
     it stands on the GPU's numbers for single products, so only residuals come of it. Routing is predicted as
     uniform; the tables hold balanced and skewed ones.
     """
-    path = measured_tables.table_path(device.name, "moe", framework, "moe")
+    path = measured_tables.table_path(device.name, "grouped_gemm", framework)
     if path is None:
         return None
     rows = measured_tables.read_table(path, (*_SHAPE, "moe_ep_size"), ("distribution",), {"moe_dtype": "bfloat16"})

@@ -136,7 +136,7 @@ def fit_table(table: MeasuredRows, device: Gpu, section: str, hops: int) -> tupl
         "rows": len(table.seconds),
         "fitted_rows": len(training),
         "dropped": table.dropped,
-        "site_correlation": shape_group_correlation(table, numbers),
+        "shape_group_correlation": shape_group_correlation(table, numbers),
     }
     made |= {f"held_out_{name}_error": getattr(result, name) for name in ("median", "mean", "p90")}
     made |= {"held_out_bias": result.bias, "held_out_coverage": result.coverage}

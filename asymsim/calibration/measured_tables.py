@@ -31,6 +31,17 @@ SYSTEMS = {
     "rtx_pro_6000": "rtx_pro_6000_server",
 }
 FRAMEWORKS = ("vllm", "sglang", "trtllm")
+# Family and name of each section's table in the package.
+TABLES = {
+    "gemm_bf16": ("gemm", "gemm"),
+    "gemm_fp8": ("gemm", "gemm"),
+    "prefill_attention": ("attention", "context_attention"),
+    "decode_attention": ("attention", "generation_attention"),
+    "encoder_attention": ("encoder_attention", "encoder_attention"),
+    "elementwise": ("quantize", "scale_matrix"),
+    "all_reduce": ("comm", "custom_allreduce"),
+    "grouped_gemm": ("moe", "moe"),
+}
 
 TRAPS = {
     "not_positive": "a time that is not a finite number above 0",
@@ -94,8 +105,8 @@ def systems_folder() -> Path:
     return Path(next(iter(places or ("",)))) / "systems"
 
 
-def table_path(gpu: str, family: str, framework: str, table: str) -> Path | None:
-    """The newest version's file, or None where the GPU has none.
+def table_path(gpu: str, section: str, framework: str) -> Path | None:
+    """Path of the newest version of a section's table, or None where the GPU has none.
 
     Raises
     ------
@@ -104,6 +115,7 @@ def table_path(gpu: str, family: str, framework: str, table: str) -> Path | None
     """
     if gpu not in SYSTEMS:
         raise InputError("gpu", gpu, f"has no measured tables; GPUs that have: {', '.join(SYSTEMS)}")
+    family, table = TABLES[section]
     folder = systems_folder() / "data" / SYSTEMS[gpu] / family / framework
     found = folder.glob(f"*/{table}_perf.parquet")
     return max(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.name)], default=None)

@@ -51,7 +51,7 @@ FREE_PARAMETERS: dict[str, dict[str, Number]] = {
         "quantise_row_s": Number(3e-9, 1e-11, 5e-8),
         "quantise_share": Number(0.4, 0.02, 1.0),
     },
-    "context_attention": {
+    "prefill_attention": {
         "memory_share": Number(0.7, 0.1, 1.0),
         "query_traffic": Number(0.8, 0.05, 8.0),
         "kv_traffic": Number(2.0, 0.05, 8.0),
@@ -66,7 +66,7 @@ FREE_PARAMETERS: dict[str, dict[str, Number]] = {
         "launch_s": Number(9e-6, 5e-7, 4e-5),
         "tile_efficiency": Number(0.5, 0.03, 1.0),
     },
-    "generation_attention": {
+    "decode_attention": {
         "memory_share": Number(0.9, 0.3, 1.0),
         "l2_speed": Number(2.0, 1.0, 10.0),
         "l2_share": Number(0.7, 0.05, 3.0),
@@ -97,7 +97,7 @@ FREE_PARAMETERS: dict[str, dict[str, Number]] = {
         "launch_s": Number(8e-6, 1e-6, 4e-5),
         "tile_efficiency": Number(0.5, 0.03, 1.0),
     },
-    "memory_bound": {
+    "elementwise": {
         "launch_s": Number(2e-6, 5e-7, 2e-5),
         "memory_share": Number(0.85, 0.2, 1.0),
         "overlap": Number(2.0, 1.0, 10.0),

@@ -36,7 +36,7 @@ def load_section(device: Gpu, section: str, framework: str = "vllm") -> Measured
 
 
 def _gemm(device: Gpu, framework: str, name: str, peak: str, operand_bytes: float) -> MeasuredRows | None:
-    path = measured_tables.table_path(device.name, "gemm", framework, "gemm")
+    path = measured_tables.table_path(device.name, f"gemm_{peak}", framework)
     if path is None or peak not in device.peak_flops_per_s:
         return None
     rows = measured_tables.read_table(path, ("m", "n", "k"), only={"gemm_dtype": name})
@@ -67,7 +67,7 @@ def _gemm_fp8(device: Gpu, framework: str) -> MeasuredRows | None:
 
 def _memory(device: Gpu, framework: str) -> MeasuredRows | None:
     """Static fp8 quantisation, 2 bytes read and 1 written an element: no table has a normalisation."""
-    path = measured_tables.table_path(device.name, "quantize", framework, "scale_matrix")
+    path = measured_tables.table_path(device.name, "elementwise", framework)
     if path is None:
         return None
     rows = measured_tables.medians(measured_tables.read_table(path, ("m", "k")), ("m", "k"))
@@ -89,7 +89,7 @@ def _memory(device: Gpu, framework: str) -> MeasuredRows | None:
 
 def _all_reduce(device: Gpu, framework: str) -> MeasuredRows | None:
     """All-reduces of 2-byte elements inside a CUDA graph; a site is a message size."""
-    path = measured_tables.table_path(device.name, "comm", framework, "custom_allreduce")
+    path = measured_tables.table_path(device.name, "all_reduce", framework)
     if path is None:
         return None
     rows = measured_tables.read_table(path, ("num_gpus", "message_size"), ("kernel_source",))
@@ -114,10 +114,10 @@ def _all_reduce(device: Gpu, framework: str) -> MeasuredRows | None:
 LOADERS: dict[str, Callable[[Gpu, str], MeasuredRows | None]] = {
     "gemm_bf16": _gemm_bf16,
     "gemm_fp8": _gemm_fp8,
-    "context_attention": prefill_attention_rows,
-    "generation_attention": decode_attention_rows,
+    "prefill_attention": prefill_attention_rows,
+    "decode_attention": decode_attention_rows,
     "encoder_attention": encoder_attention_rows,
-    "memory_bound": _memory,
+    "elementwise": _memory,
     "all_reduce": _all_reduce,
     "grouped_gemm": expert_rows,
 }

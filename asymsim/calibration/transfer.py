@@ -88,7 +88,7 @@ def ratio(target: str, source: str, section: str) -> Array | None:
     device = load_gpu(target)
     if section == "grouped_gemm":
         # Its numbers are those of single products.
-        lenders = {name: load_gpu(source).efficiency[name] for name in ("gemm_bf16", "memory_bound")}
+        lenders = {name: load_gpu(source).efficiency[name] for name in ("gemm_bf16", "elementwise")}
         device = replace(device, efficiency=lenders)
     table = load_section(device, section)
     if table is None:

@@ -23,10 +23,10 @@ from asymsim.util.errors import InputError, UnknownNameError
 SECTIONS: dict[str, np.dtype[np.void]] = {
     "gemm_bf16": layout.GEMM_PARAMETERS,
     "gemm_fp8": layout.GEMM_PARAMETERS,
-    "context_attention": layout.PREFILL_ATTENTION_PARAMETERS,
-    "generation_attention": layout.DECODE_ATTENTION_PARAMETERS,
+    "prefill_attention": layout.PREFILL_ATTENTION_PARAMETERS,
+    "decode_attention": layout.DECODE_ATTENTION_PARAMETERS,
     "encoder_attention": layout.ENCODER_ATTENTION_PARAMETERS,
-    "memory_bound": layout.ELEMENTWISE_PARAMETERS,
+    "elementwise": layout.ELEMENTWISE_PARAMETERS,
     "all_reduce": layout.ALL_REDUCE_PARAMETERS,
     # Residuals alone: the numbers are those of the products with one group.
     "grouped_gemm": np.dtype([]),
@@ -40,7 +40,7 @@ PROVENANCE = (
     "dropped",
     "date",
     "command",
-    "site_correlation",
+    "shape_group_correlation",
     "held_out_median_error",
     "held_out_mean_error",
     "held_out_p90_error",
@@ -123,7 +123,7 @@ def transfer() -> dict[str, Any]:
 
 def donors(architecture: str) -> Iterable[str]:
     """GPUs of the catalogue whose numbers an architecture takes, the nearest first; none if it has no relative."""
-    return tuple(transfer()["lenders"].get(architecture, ()))
+    return tuple(transfer()["donors"].get(architecture, ()))
 
 
 def transferred_interval(section: str) -> Array:

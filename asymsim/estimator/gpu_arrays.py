@@ -18,10 +18,10 @@ from asymsim.util.errors import InputError
 
 # The section of each operator class; that of products with a weight depends on the number format.
 SECTION_OF = {
-    codes.PREFILL_ATTENTION_TIME: "context_attention",
-    codes.DECODE_ATTENTION_TIME: "generation_attention",
+    codes.PREFILL_ATTENTION_TIME: "prefill_attention",
+    codes.DECODE_ATTENTION_TIME: "decode_attention",
     codes.ENCODER_ATTENTION_TIME: "encoder_attention",
-    codes.ELEMENTWISE_TIME: "memory_bound",
+    codes.ELEMENTWISE_TIME: "elementwise",
     codes.ALL_REDUCE_TIME: "all_reduce",
     codes.GROUPED_TIME: "grouped_gemm",
 }
@@ -107,7 +107,7 @@ def error_correlation(device: Gpu, dtype: NumberFormat) -> Array:
     sections = {codes.GEMM_TIME: GEMM_SECTION.get(dtype.peak, ""), **SECTION_OF}
     for of, name in sections.items():
         found = fitted_section(device, name)
-        made[of] = found.section.get("site_correlation", 0.0) if found else 0.0
+        made[of] = found.section.get("shape_group_correlation", 0.0) if found else 0.0
     return made
 
 

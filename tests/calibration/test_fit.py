@@ -20,7 +20,7 @@ H100 = load_gpu("h100_sxm")
 
 def test_known_numbers_come_back(put: Put) -> None:
     put(*quantisation())
-    found = fit_section(H100, "memory_bound", 3)
+    found = fit_section(H100, "elementwise", 3)
     assert found is not None
     made, result = found
     assert made["launch_s"] == pytest.approx(LAUNCH_S, rel=1e-3)
@@ -32,18 +32,18 @@ def test_known_numbers_come_back(put: Put) -> None:
 
 def test_intervals_cover_sites_that_were_not_fitted(put: Put) -> None:
     put(*quantisation(noise=0.1))
-    found = fit_section(H100, "memory_bound", 3)
+    found = fit_section(H100, "elementwise", 3)
     assert found is not None
     made, result = found
     # |log error| of noise 0.1: median 0.0674.
     assert result.median == pytest.approx(0.0674, rel=0.3)
     assert 0.82 < result.coverage < 0.97
-    assert abs(made["site_correlation"]) < 0.15
+    assert abs(made["shape_group_correlation"]) < 0.15
 
 
 def test_a_fit_can_be_made_again(put: Put) -> None:
     put(*quantisation(noise=0.2))
-    first, second = (fit_section(H100, "memory_bound", 2) for _ in range(2))
+    first, second = (fit_section(H100, "elementwise", 2) for _ in range(2))
     assert first is not None
     assert second is not None
     assert first[0]["launch_s"] == second[0]["launch_s"]
@@ -76,7 +76,7 @@ def test_a_head_size_without_rows_borrows_and_says_so(put: Put) -> None:
     columns |= {"attn_dtype": ["bfloat16"] * len(b), "kv_cache_dtype": ["bfloat16"] * len(b)}
     columns |= {"window_size": np.zeros(len(b), int), "step": np.zeros(len(b), int)}
     put(columns, seconds, "h100_sxm/attention/vllm/0.24.0/context_attention")
-    found = fit_section(H100, "context_attention", 0)
+    found = fit_section(H100, "prefill_attention", 0)
     assert found is not None
     made = found[0]
     assert list(made["fitted_size"]) == [0, 1, 0, 0]
@@ -89,7 +89,7 @@ def test_kernels_of_the_architecture_are_settled() -> None:
     tiles = {name: search_space("encoder_attention", load_gpu(name), np.arange(3)) for name in ("h100_sxm", "gb200")}
     assert [tiles[name].record(tiles[name].start)["query_tiles"][0, 2] for name in tiles] == [192, 256]
     for name, flash2 in (("a100_80gb_sxm", 1), ("b200_sxm", 0), ("rtx_pro_6000", 1), ("h200_sxm", 0)):
-        whole = search_space("generation_attention", load_gpu(name), np.arange(4))
+        whole = search_space("decode_attention", load_gpu(name), np.arange(4))
         assert whole.record(whole.start)["flash2"][0] == flash2
         assert not whole.free[0]
     fp8 = search_space("gemm_fp8", H100, np.zeros(0))
@@ -99,17 +99,17 @@ def test_kernels_of_the_architecture_are_settled() -> None:
 def test_too_few_rows_are_refused(put: Put) -> None:
     columns, seconds = quantisation()
     put({name: column[:8] for name, column in columns.items()}, seconds[:8])
-    with pytest.raises(InputError, match=r"h100_sxm memory_bound rows = \d+: too few to fit 3 numbers; at least 15"):
-        fit_section(H100, "memory_bound", 1)
+    with pytest.raises(InputError, match=r"h100_sxm elementwise rows = \d+: too few to fit 3 numbers; at least 15"):
+        fit_section(H100, "elementwise", 1)
 
 
 def test_neighbours_that_err_alike_correlate(put: Put) -> None:
     columns, seconds = quantisation()
     # Every second site is slower as a whole.
     put(columns, seconds * np.where(columns["k"] // 256 % 2, 1.3, 1.0))
-    table = load_section(H100, "memory_bound")
+    table = load_section(H100, "elementwise")
     assert table is not None
-    numbers = np.zeros(1, SECTIONS["memory_bound"])
+    numbers = np.zeros(1, SECTIONS["elementwise"])
     numbers["launch_s"], numbers["memory_share"], numbers["overlap"] = LAUNCH_S, MEMORY_SHARE, OVERLAP
     assert shape_group_correlation(table, numbers) == pytest.approx(1.0, abs=1e-6)
 
@@ -134,7 +134,7 @@ def test_mistakes_are_one_line(put: Put, given: dict[str, object], error: type[I
 def test_shipped_numbers_are_within_their_bounds() -> None:
     for name in ("h100_sxm", "l40s", "gb200"):
         device = load_gpu(name)
-        for section in ("gemm_bf16", "context_attention", "generation_attention", "encoder_attention"):
+        for section in ("gemm_bf16", "prefill_attention", "decode_attention", "encoder_attention"):
             whole = search_space(section, device, np.arange(4))
             vector = parameter_record(device.efficiency[section], SECTIONS[section]).view(np.float64)
             free = whole.free
@@ -144,9 +144,9 @@ def test_shipped_numbers_are_within_their_bounds() -> None:
 
 def test_an_interval_of_the_prediction_itself_covers_all(put: Put) -> None:
     put(*quantisation())
-    table = load_section(H100, "memory_bound")
+    table = load_section(H100, "elementwise")
     assert table is not None
-    numbers = np.zeros(1, SECTIONS["memory_bound"])
+    numbers = np.zeros(1, SECTIONS["elementwise"])
     numbers["launch_s"], numbers["memory_share"], numbers["overlap"] = LAUNCH_S, MEMORY_SHARE, OVERLAP
     wide = {"band_edges_s": [0.0] + [np.inf] * 12, "ratio_p05": [0.999] * 12, "ratio_p95": [1.001] * 12}
     result = score(table, numbers, wide, np.arange(len(table.seconds)))

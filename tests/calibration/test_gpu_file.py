@@ -27,18 +27,18 @@ def test_the_head_and_the_other_sections_are_kept(put: Put, tmp_path: Path) -> N
     put(*quantisation(noise=0.1))
     out = tmp_path / "gpu.toml"
     before = FILE.read_bytes()
-    rows = calibrate(["h100_sxm"], ["memory_bound"], 1, out)
+    rows = calibrate(["h100_sxm"], ["elementwise"], 1, out)
     assert FILE.read_bytes() == before
     old, new = before.decode(), out.read_text()
     assert _head(new) == _head(old)
     parsed = tomllib.loads(new)["efficiency"]
     others = tomllib.loads(old)["efficiency"]
     assert list(parsed) == list(others)
-    assert all(parsed[name] == others[name] for name in others if name != "memory_bound")
-    section = parsed["memory_bound"]
+    assert all(parsed[name] == others[name] for name in others if name != "elementwise")
+    section = parsed["elementwise"]
     assert section["held_out_median_error"] == pytest.approx(rows[0]["median"], rel=1e-8)
-    assert "--section memory_bound --hops 1" in section["command"]
-    assert load_gpu(str(out)).efficiency["memory_bound"] == section
+    assert "--section elementwise --hops 1" in section["command"]
+    assert load_gpu(str(out)).efficiency["elementwise"] == section
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
 
 
@@ -46,11 +46,11 @@ def test_a_file_without_sections_gets_its_first(put: Put, tmp_path: Path) -> Non
     put(*quantisation())
     bare = tmp_path / "bare.toml"
     bare.write_text(_head(FILE.read_text()).rstrip("\n"))
-    found = fit_section(load_gpu("h100_sxm"), "memory_bound", 0)
+    found = fit_section(load_gpu("h100_sxm"), "elementwise", 0)
     assert found is not None
-    text = put_sections(bare, {"memory_bound": found[0]})
-    assert text.startswith(bare.read_text() + "\n\n[efficiency.memory_bound]\n")
-    assert list(tomllib.loads(text)["efficiency"]) == ["memory_bound"]
+    text = put_sections(bare, {"elementwise": found[0]})
+    assert text.startswith(bare.read_text() + "\n\n[efficiency.elementwise]\n")
+    assert list(tomllib.loads(text)["efficiency"]) == ["elementwise"]
 
 
 def test_a_file_of_the_users_is_written_itself(put: Put, tmp_path: Path) -> None:
@@ -58,26 +58,26 @@ def test_a_file_of_the_users_is_written_itself(put: Put, tmp_path: Path) -> None
     mine = tmp_path / "mine.toml"
     mine.write_bytes(FILE.read_bytes())
     before = FILE.read_bytes()
-    calibrate([str(mine)], ["memory_bound"], 0)
+    calibrate([str(mine)], ["elementwise"], 0)
     assert FILE.read_bytes() == before
-    assert "--hops 0" in load_gpu(str(mine)).efficiency["memory_bound"]["command"]
+    assert "--hops 0" in load_gpu(str(mine)).efficiency["elementwise"]["command"]
 
 
 def test_what_is_stored_is_what_was_judged(put: Put, tmp_path: Path) -> None:
     put(*quantisation(noise=0.1))
-    found = fit_section(load_gpu("h100_sxm"), "memory_bound", 1)
+    found = fit_section(load_gpu("h100_sxm"), "elementwise", 1)
     assert found is not None
-    stored = tomllib.loads(put_sections(FILE, {"memory_bound": found[0]}))["efficiency"]["memory_bound"]
+    stored = tomllib.loads(put_sections(FILE, {"elementwise": found[0]}))["efficiency"]["elementwise"]
     for name in ("launch_s", "memory_share", "overlap"):
         assert stored[name] == found[0][name]
 
 
 def test_a_number_that_the_catalogue_refuses_is_not_written(tmp_path: Path) -> None:
-    section = dict(load_gpu("h100_sxm").efficiency["memory_bound"])
-    with pytest.raises(InputError, match=r"efficiency\.memory_bound\.launch_s"):
-        put_sections(FILE, {"memory_bound": {**section, "launch_s": np.nan}})
+    section = dict(load_gpu("h100_sxm").efficiency["elementwise"])
+    with pytest.raises(InputError, match=r"efficiency\.elementwise\.launch_s"):
+        put_sections(FILE, {"elementwise": {**section, "launch_s": np.nan}})
     with pytest.raises(InputError, match="cannot be read"):
-        put_sections(tmp_path / "none.toml", {"memory_bound": section})
+        put_sections(tmp_path / "none.toml", {"elementwise": section})
 
 
 def test_a_failed_fit_leaves_the_file_alone(put: Put, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_failed_fit_leaves_the_file_alone(put: Put, tmp_path: Path) -> None:
     out = tmp_path / "gpu.toml"
     out.write_text("kept")
     with pytest.raises(InputError):
-        calibrate(["h100_sxm"], ["memory_bound"], 1, out)
+        calibrate(["h100_sxm"], ["elementwise"], 1, out)
     assert out.read_text() == "kept"
 
 
@@ -115,7 +115,7 @@ def test_the_command_refuses_in_one_line(
 def test_the_command_prints_its_errors(put: Put, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(*quantisation(noise=0.1))
     out = str(tmp_path / "gpu.toml")
-    chosen = "memory_bound,encoder_attention"
+    chosen = "elementwise,encoder_attention"
     assert (
         run(["calibrate", "--gpu", "h100_sxm", "--section", chosen, "--hops", "0", "--out", out, "--format", "csv"])
         == 0
@@ -123,7 +123,7 @@ def test_the_command_prints_its_errors(put: Put, tmp_path: Path, capsys: pytest.
     said = capsys.readouterr()
     header, row = said.out.splitlines()
     assert header.startswith("gpu,section,rows,median,mean,p90,bias,coverage,narrow")
-    assert row.startswith("h100_sxm,memory_bound,")
+    assert row.startswith("h100_sxm,elementwise,")
     assert "h100_sxm encoder_attention: no table" in said.err
 
 

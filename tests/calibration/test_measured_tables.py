@@ -54,7 +54,7 @@ def test_each_trap_of_a_context_table_is_counted(put: Put) -> None:
         "step": [0, 0, 0, 0, 64, 0, 0],
     }
     put(rows, [1e-4] * 7, CONTEXT)
-    table = load_section(load_gpu("h100_sxm"), "context_attention")
+    table = load_section(load_gpu("h100_sxm"), "prefill_attention")
     assert table is not None
     assert table.dropped == dict.fromkeys(("fp8_cache", "sliding_window", "head_size_512", "context_step", "empty"), 1)
     assert sorted(table.columns["n"]) == [512, 1024]

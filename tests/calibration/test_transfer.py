@@ -25,14 +25,14 @@ def test_pairs_weigh_the_same_whatever_their_rows() -> None:
 
 def test_ratios_are_measured_over_what_the_lender_predicts(put: Put) -> None:
     columns, _ = quantisation()
-    lent = load_gpu("h100_sxm").efficiency["memory_bound"]
+    lent = load_gpu("h100_sxm").efficiency["elementwise"]
     stream_s = 3.0 * columns["m"] * columns["k"] / (load_gpu("h200_sxm").bandwidth_bytes_per_s * lent["memory_share"])
     predicted = (lent["launch_s"] ** lent["overlap"] + stream_s ** lent["overlap"]) ** (1 / lent["overlap"])
     put(columns, 1.25 * predicted, "h200_sxm/quantize/vllm/0.24.0/scale_matrix")
-    found = ratio("h200_sxm", "h100_sxm", "memory_bound")
+    found = ratio("h200_sxm", "h100_sxm", "elementwise")
     assert found is not None
     assert found == pytest.approx(1.25, rel=1e-9)
-    assert ratio("gb200", "b200_sxm", "memory_bound") is None
+    assert ratio("gb200", "b200_sxm", "elementwise") is None
 
 
 def test_without_a_pair_nothing_is_written(put: Put) -> None:

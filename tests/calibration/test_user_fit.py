@@ -88,7 +88,7 @@ def test_a_known_factor_comes_back(name: str, tmp_path: Path) -> None:
     out = tmp_path / "mine.toml"
     rows = calibrate_records(name, write(tmp_path / "a.csv", lines(name, 1.3)), out=out)
     assert [row["section"] for row in rows] == [
-        "gemm_bf16", "context_attention", "generation_attention", "encoder_attention", "memory_bound",
+        "gemm_bf16", "prefill_attention", "decode_attention", "encoder_attention", "elementwise",
     ]  # fmt: skip
     for row in rows:
         assert row["way"] == "scale"
@@ -130,7 +130,7 @@ def test_a_second_calibration_replaces_the_first(tmp_path: Path) -> None:
     calibrate_records(str(out), third)
     sections = load_gpu(str(out)).efficiency
     assert sections["gemm_bf16"]["time_scale"] == pytest.approx(1.1, rel=1e-6)
-    assert sections["memory_bound"]["time_scale"] == pytest.approx(1.7, rel=1e-6)
+    assert sections["elementwise"]["time_scale"] == pytest.approx(1.7, rel=1e-6)
 
 
 @pytest.mark.parametrize("works", [MATMULS, PREFILLS, COPIES], ids=["matmul", "prefill", "copy"])
@@ -191,7 +191,7 @@ def test_many_shapes_are_fitted(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", (line("h100_sxm", *each) for each in zip(works, seconds.tolist(), strict=True)))
     out = tmp_path / "mine.toml"
     (row,) = calibrate_records("h100_sxm", path, hops=2, out=out)
-    section = load_gpu(str(out)).efficiency["memory_bound"]
+    section = load_gpu(str(out)).efficiency["elementwise"]
     assert (row["way"], section["measured"]) == ("fit", True)
     assert "time_scale" not in section
     assert section["launch_s"] == pytest.approx(4e-6, rel=1e-3)
@@ -209,8 +209,8 @@ def test_a_gpu_without_numbers_is_fitted_or_refused(tmp_path: Path) -> None:
     ]
     (row,) = calibrate_records("t4", write(tmp_path / "a.csv", rows), hops=1, out=out)
     assert row["way"] == "fit"
-    assert load_gpu(str(out)).efficiency["memory_bound"]["memory_share"] == pytest.approx(0.7, rel=0.02)
-    with pytest.raises(InputError, match="memory_bound: 59 distinct shapes and no numbers to scale, at least 60"):
+    assert load_gpu(str(out)).efficiency["elementwise"]["memory_share"] == pytest.approx(0.7, rel=0.02)
+    with pytest.raises(InputError, match="elementwise: 59 distinct shapes and no numbers to scale, at least 60"):
         calibrate_records("t4", write(tmp_path / "a.csv", rows[:59]), out=out)
 
 
@@ -274,7 +274,7 @@ def test_a_gpu_of_one_s_own_is_known_by_its_own_name(tmp_path: Path) -> None:
     rows = [row | {"gpu": "X9000"} for row in lines("a10", 1.3, works=COPIES)]
     (row,) = calibrate_records(str(mine), write(tmp_path / "a.csv", rows))
     assert row["gpu"] == "x9000"
-    assert tomllib.loads(mine.read_text())["efficiency"]["memory_bound"]["time_scale"] == pytest.approx(1.3)
+    assert tomllib.loads(mine.read_text())["efficiency"]["elementwise"]["time_scale"] == pytest.approx(1.3)
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -334,7 +334,7 @@ def test_bad_flags_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["--gpu", "h100_sxm", "--records", path, "--hops", "-1"], "hops"),
         (["--gpu", "h100_sxm", "--records", path, "--model", "qwen2.5-7b"], "benchmark"),
         (["--gpu", "h100_sxm", "--records", path, "--out", str(tmp_path / "no" / "x.toml")], "cannot be written"),
-        (["--gpu", "h100_sxm", "--records", few], "memory_bound: 7 distinct shapes, at least 8"),
+        (["--gpu", "h100_sxm", "--records", few], "elementwise: 7 distinct shapes, at least 8"),
     ]
     before = sorted(tmp_path.iterdir())
     for argv, said in given:

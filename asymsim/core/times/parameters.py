@@ -24,17 +24,7 @@ from asymsim.core.times.gpu_arrays import GpuArrays
     GROUPED_TIME,
     HOST_TIME,
 ) = codes(8)
-CLASS_NAMES = (
-    "gemm",
-    "context_attention",
-    "generation_attention",
-    "encoder_attention",
-    "memory_bound",
-    "all_reduce",
-    "grouped_gemm",
-    "host",
-)
-NUM_TIME_CLASSES = len(CLASS_NAMES)
+NUM_TIME_CLASSES = HOST_TIME + 1
 _stamps = itertools.count(1)
 
 # Where a time comes from, least certain first: a sum is as certain as the least certain of its parts.

@@ -17,13 +17,24 @@ import numpy as np
 
 from asymsim.core.arrays import Array
 from asymsim.core.estimate import COUNT_COLUMNS, TIME_COLUMNS, evaluate_rows
-from asymsim.core.times.parameters import CLASS_NAMES, NUM_TIME_CLASSES, with_scaled_times
+from asymsim.core.times.parameters import NUM_TIME_CLASSES, with_scaled_times
 from asymsim.core.workspace import workspace
 from asymsim.estimator.resolve import ResolvedScenario
 from asymsim.util.sampling import uniform_samples
 from asymsim.util.seeds import seed_of
 
 AT_95 = NormalDist().inv_cdf(0.95)
+# Names that seed the random order of each operator class; another name would give another sample of the same seed.
+_STREAMS = (
+    "gemm",
+    "context_attention",
+    "generation_attention",
+    "encoder_attention",
+    "memory_bound",
+    "all_reduce",
+    "grouped_gemm",
+    "host",
+)
 
 
 def class_ratios(bound: ResolvedScenario, load: Array) -> Array | None:
@@ -60,7 +71,7 @@ def standard_normals(draws: int, seed: int) -> Array:
     """
     middles = np.array([NormalDist().inv_cdf((stratum + 0.5) / draws) for stratum in range(draws)])
     made = np.empty((draws, NUM_TIME_CLASSES))
-    for of, name in enumerate(CLASS_NAMES):
+    for of, name in enumerate(_STREAMS):
         luck = uniform_samples(seed_of(seed, f"time of {name}"), 0, np.arange(draws, dtype=np.uint64))
         made[:, of] = middles[np.argsort(luck, kind="stable")]
     return made

@@ -168,7 +168,7 @@ def test_a_window_ends_a_tile_long_before_the_prompt_does() -> None:
 
 def test_products_of_activations_need_numbers_of_their_own() -> None:
     own = dataclasses.replace(load_gpu("h100_sxm"), name="mine", architecture="of_no_relative", efficiency={})
-    for sections in (("gemm_bf16",), ("gemm_bf16", "memory_bound"), ("gemm_fp8", "memory_bound")):
+    for sections in (("gemm_bf16",), ("gemm_bf16", "elementwise"), ("gemm_fp8", "elementwise")):
         efficiency = {name: load_gpu("h100_sxm").efficiency[name] for name in sections}
         for number_format in ("bf16", "fp8"):
             rates = gpu_arrays(dataclasses.replace(own, efficiency=efficiency), dtype(number_format))
