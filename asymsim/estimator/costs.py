@@ -11,85 +11,90 @@ from asymsim.core.arrays import Array
 from asymsim.core.operators.layout import DECODE, DECODE_SELECTION, PREFILL, PROJECTOR, SELECTION, VISION
 from asymsim.core.schedule_arrays import ScheduleArrays
 from asymsim.core.workspace import FIRST_STEP_FLOPS, FIRST_STEP_TORCH_FLOPS, KV_FINAL_BYTES, KV_PREFILL_BYTES
-from asymsim.estimator import result as report
 from asymsim.estimator.flop_conventions import literature_flops
 from asymsim.estimator.latency import latency
 from asymsim.estimator.memory import memory
-from asymsim.estimator.operator_table import OperatorTable, kv_bytes_per_token, operator_table
+from asymsim.estimator.operator_table import OperatorTable, WeightedTables, kv_bytes_per_token, operator_table
 from asymsim.estimator.resolve import ResolvedScenario
+from asymsim.estimator.result import Flops, KvCache, Latency, Memory
 from asymsim.estimator.token_counts import RequestTokens
 
 
 class Costs(NamedTuple):
-    """What a scenario costs, before it is held against its unpruned twin."""
+    """Costs of a scenario under one mixture of schedules.
 
-    flops: report.Flops
-    kv_cache: report.KvCache
-    memory: report.Memory
-    latency: report.Latency
+    ``seconds`` (phases, classes, 3) are times by phase and operator class: 5 %, median and 95 %.
+    """
+
+    flops: Flops
+    kv_cache: KvCache
+    memory: Memory
+    latency: Latency
     seconds: Array
 
 
-def scenario_table(bound: ResolvedScenario, arrays: ScheduleArrays, load: RequestTokens) -> OperatorTable:
-    return operator_table(bound.model_arrays, arrays, load.token_counts(), bound.precision, bound.gpu_arrays)
+def scenario_table(resolved: ResolvedScenario, schedule: ScheduleArrays, counts: RequestTokens) -> OperatorTable:
+    """Operator table of a scenario under one schedule."""
+    return operator_table(
+        resolved.model_arrays, schedule, counts.token_counts(), resolved.precision, resolved.gpu_arrays
+    )
 
 
-def is_dense(arrays: ScheduleArrays) -> bool:
+def is_dense(schedule: ScheduleArrays) -> bool:
+    """Whether a schedule leaves the model as it is, so that its costs are the dense baseline's."""
     return (
-        len(arrays.lm_starts) <= 2
-        and len(arrays.tower_starts) <= 2
-        and len(arrays.steps) + len(arrays.operations) == 0
-        and arrays.threshold < 0
-        and bool((arrays.kv_rule["num"] == arrays.kv_rule["den"]).all())
-        and not arrays.hold
+        len(schedule.lm_starts) <= 2
+        and len(schedule.tower_starts) <= 2
+        and len(schedule.steps) + len(schedule.operations) == 0
+        and schedule.threshold < 0
+        and bool((schedule.kv_rule["num"] == schedule.kv_rule["den"]).all())
+        and not schedule.hold
     )
 
 
-def costs_of(
-    bound: ResolvedScenario, load: RequestTokens, tables: list[tuple[float, OperatorTable]], counting: str
-) -> Costs:
-    """Costs of the mixture: expectations over its schedules."""
-    flops = literature_flops(counting, bound.model, load.batch_size, tables) or _counted(tables, counting)
-    kv = report.KvCache(
-        bytes_per_token=kv_bytes_per_token(bound.model, bound.precision.kv_bits),
-        prefill_bytes=mean_figure(tables, lambda table: int(table.totals[KV_PREFILL_BYTES])),
-        peak_bytes=mean_figure(
-            tables,
-            lambda table: max(int(table.totals[KV_PREFILL_BYTES]), int(table.totals[KV_FINAL_BYTES])),
-        ),
-    )
+def costs_of(resolved: ResolvedScenario, counts: RequestTokens, tables: WeightedTables, convention: str) -> Costs:
+    """Costs under a mixture of schedules: expectations over their operator tables."""
+    flops = literature_flops(convention, resolved.model, counts.batch_size, tables)
     return Costs(
-        flops=flops,
-        kv_cache=kv,
-        memory=memory(bound.model, bound.gpu, bound.precision, load.batch_size, tables),
-        latency=latency(tables, load.output_tokens),
+        flops=flops or _counted_flops(tables, convention),
+        kv_cache=KvCache(
+            bytes_per_token=kv_bytes_per_token(resolved.model, resolved.precision.kv_bits),
+            prefill_bytes=mean_count(tables, lambda table: int(table.totals[KV_PREFILL_BYTES])),
+            peak_bytes=mean_count(
+                tables,
+                lambda table: max(int(table.totals[KV_PREFILL_BYTES]), int(table.totals[KV_FINAL_BYTES])),
+            ),
+        ),
+        memory=memory(resolved.model, resolved.gpu, resolved.precision, counts.batch_size, tables),
+        latency=latency(tables, counts.output_tokens),
         seconds=np.sum([share * table.seconds for share, table in tables], axis=0),
     )
 
 
-def mean_figure(tables: list[tuple[float, OperatorTable]], figure: Callable[[OperatorTable], int]) -> int:
-    """Expectation of a whole-number figure; exact where there is one schedule."""
+def mean_count(tables: WeightedTables, count: Callable[[OperatorTable], int]) -> int:
+    """Expectation of a whole number over the tables; exact where there is one table."""
     if len(tables) == 1:
-        return figure(tables[0][1])
-    return round(sum(share * figure(table) for share, table in tables))
+        return count(tables[0][1])
+    return round(sum(share * count(table) for share, table in tables))
 
 
-def _counted(tables: list[tuple[float, OperatorTable]], counting: str) -> report.Flops:
-    column = "torch_flops" if counting == "torch" else "flops"
-    first = FIRST_STEP_TORCH_FLOPS if counting == "torch" else FIRST_STEP_FLOPS
+def _counted_flops(tables: WeightedTables, convention: str) -> Flops:
+    """FLOPs summed over the rows of the operator tables: ``exact``, or as ``torch`` counts them."""
+    column = "torch_flops" if convention == "torch" else "flops"
+    first_step = FIRST_STEP_TORCH_FLOPS if convention == "torch" else FIRST_STEP_FLOPS
 
-    def phase(*codes: int) -> int:
-        return mean_figure(tables, lambda table: sum(table.flops(code, column) for code in codes))
+    def phase_flops(*phases: int) -> int:
+        return mean_count(tables, lambda table: sum(table.flops(phase, column) for phase in phases))
 
-    counts = {
-        "vision_tower": phase(VISION),
-        "projector": phase(PROJECTOR),
-        "selection": phase(SELECTION, DECODE_SELECTION),
-        "prefill": phase(PREFILL),
-        "decode": phase(DECODE),
+    by_phase = {
+        "vision_tower": phase_flops(VISION),
+        "projector": phase_flops(PROJECTOR),
+        "selection": phase_flops(SELECTION, DECODE_SELECTION),
+        "prefill": phase_flops(PREFILL),
+        "decode": phase_flops(DECODE),
     }
-    return report.Flops(
-        **counts,
-        decode_step_first=mean_figure(tables, lambda table: int(table.totals[first])),
-        total=sum(counts.values()),
+    return Flops(
+        **by_phase,
+        decode_step_first=mean_count(tables, lambda table: int(table.totals[first_step])),
+        total=sum(by_phase.values()),
     )

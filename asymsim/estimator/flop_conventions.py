@@ -1,4 +1,4 @@
-"""How FLOPs are counted: exactly, as the framework does, or by the formulas that papers print.
+"""Conventions of counting FLOPs: exactly, as the framework does, or by the formulas that papers print.
 
 The literature's conventions exist to reproduce and compare published figures. Each counts, per
 layer with n tokens, hidden size d and FFN size m,
@@ -28,17 +28,17 @@ from asymsim.util.errors import InputError, UnknownNameError
 from asymsim.util.strict import STRICT
 
 if TYPE_CHECKING:
-    from asymsim.estimator.operator_table import OperatorTable
+    from asymsim.estimator.operator_table import WeightedTables
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Convention:
-    """One way to count.
+    """One convention of counting FLOPs.
 
     Attributes
     ----------
     source : str
-        Where it is printed, or how it was inferred.
+        Publication with section and formula, or how the convention was inferred.
     formula : bool
         False for ``exact`` and ``torch``, which sum the operator table.
     ffn_terms : int
@@ -157,9 +157,7 @@ def prefill_flops(
     return float(per_layer.mean() if convention.layer_mean else per_layer.sum())
 
 
-def literature_flops(
-    name: str, model: VlmModel, batch_size: int, tables: list[tuple[float, OperatorTable]]
-) -> Flops | None:
+def literature_flops(name: str, model: VlmModel, batch_size: int, tables: WeightedTables) -> Flops | None:
     """FLOPs under a formula convention, or None where the operator table itself is the count.
 
     The literature counts neither selection nor decoding, so both are 0.
@@ -169,8 +167,8 @@ def literature_flops(
         return None
     prefill, tower, projector = Fraction(0), 0, 0
     for share, table in tables:
-        one = prefill_flops(chosen, model.language_model, table.visual, table.text)
-        prefill += Fraction(share) * Fraction(one)
+        request_flops = prefill_flops(chosen, model.language_model, table.visual, table.text)
+        prefill += Fraction(share) * Fraction(request_flops)
         if chosen.vision_tower:
             tower += round(share * table.flops(VISION))
             projector += round(share * table.flops(PROJECTOR))
@@ -190,7 +188,7 @@ def retained_tokens(visual_tokens_by_layer: Sequence[float]) -> float:
     """Mean over the layers of the visual tokens that leave each one.
 
     The literature's "retain N" (SparseVLM's released code, "equal tokens"): a layer after which tokens
-    go counts with what is left, while its FLOPs are those of what entered.
+    go counts with the tokens left, while its FLOPs are of the tokens that entered.
     """
     leaving = [*visual_tokens_by_layer[1:], visual_tokens_by_layer[-1]]
     return sum(leaving) / len(leaving)

@@ -1,38 +1,41 @@
-"""Gpu -> rates and fitted numbers as arrays; operator table -> seconds with intervals."""
+"""Latencies of a scenario: seconds of its phases, TTFT, TPOT and end to end, with intervals and sources."""
 
 from __future__ import annotations
 
 from asymsim.core.operators.layout import PHASE_NAMES, SPAN_PHASES
-from asymsim.core.times import parameters as codes
-from asymsim.estimator.operator_table import OperatorTable
+from asymsim.core.times.parameters import ROOFLINE, SOURCE_NAMES
+from asymsim.estimator.operator_table import WeightedTables
 from asymsim.estimator.result import Latency, Seconds
 
 
-def latency(tables: list[tuple[float, OperatorTable]], output_tokens: int) -> Latency:
-    """Times of the phases; expectations where the budget adapts to the sample."""
+def latency(tables: WeightedTables, output_tokens: int) -> Latency:
+    """Latencies from the operator tables; expectations where there are several."""
 
-    def span(name: str, divisor: int = 1) -> Seconds:
-        low, middle, high = (
-            sum(share * table.times[f"{name}{end}"] for share, table in tables) / divisor
+    def span_seconds(span: str, divisor: int = 1) -> Seconds:
+        p05, median, p95 = (
+            sum(share * table.times[f"{span}{end}"] for share, table in tables) / divisor
             for end in ("_p05", "", "_p95")
         )
-        # Of a phase without work, the source of the whole.
-        phases = SPAN_PHASES[name] if middle else range(len(PHASE_NAMES))
+        # A span without work has the source of the whole.
+        phases = SPAN_PHASES[span] if median else range(len(PHASE_NAMES))
         source = min(int(table.sources[phase]) for _, table in tables for phase in phases)
-        known = source != codes.ROOFLINE or not middle
+        has_interval = source != ROOFLINE or not median
         return Seconds(
-            p05=low if known else None, p50=middle, p95=high if known else None, source=codes.SOURCE_NAMES[source]
+            p05=p05 if has_interval else None,
+            p50=median,
+            p95=p95 if has_interval else None,
+            source=SOURCE_NAMES[source],
         )
 
-    steps = output_tokens - 1
-    tpot = span("decode_s", max(1, steps))
-    if not steps:
+    decode_steps = output_tokens - 1
+    tpot = span_seconds("decode_s", max(1, decode_steps))
+    if not decode_steps:
         tpot = Seconds(p05=None, p50=None, p95=None, source=tpot.source)
     return Latency(
-        vision_s=span("vision_s"),
-        selection_s=span("selection_s"),
-        prefill_s=span("prefill_s"),
-        ttft_s=span("ttft_s"),
+        vision_s=span_seconds("vision_s"),
+        selection_s=span_seconds("selection_s"),
+        prefill_s=span_seconds("prefill_s"),
+        ttft_s=span_seconds("ttft_s"),
         tpot_s=tpot,
-        e2e_s=span("e2e_s"),
+        e2e_s=span_seconds("e2e_s"),
     )

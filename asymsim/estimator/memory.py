@@ -1,4 +1,4 @@
-"""Operator table + GPU -> bytes on each GPU, and the largest batch that fits."""
+"""Memory on each GPU: weights, cache, activations and workspace, and the largest batch that fits."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from asymsim.catalogue.gpu import Gpu
 from asymsim.catalogue.model import VlmModel
 from asymsim.core.model_arrays import Precision
 from asymsim.core.workspace import ACTIVATION_BYTES, KV_PAGED_BYTES
-from asymsim.estimator.operator_table import OperatorTable
+from asymsim.estimator.operator_table import WeightedTables
 from asymsim.estimator.result import Memory
 from asymsim.util.units import MIB
 
-# Share of the device that a serving engine takes; vLLM, CacheConfig.gpu_memory_utilization, default 0.9.
+# Share of a GPU's memory that a serving engine takes; vLLM, CacheConfig.gpu_memory_utilization, default 0.9.
 USABLE_SHARE = 0.9
 # cuBLAS workspace on Hopper; PyTorch documentation, CUBLAS_WORKSPACE_CONFIG: 32 MiB.
 WORKSPACE_BYTES = 32 * MIB
@@ -23,7 +23,7 @@ def weights_bytes(model: VlmModel, precision: Precision) -> int:
 
 
 def kv_share(model: VlmModel, tp_size: int) -> float:
-    """Share of the cache each GPU holds: heads are dealt out, and copied where there are fewer than GPUs."""
+    """Share of the cache on each GPU: KV heads are divided among the GPUs, and copied where there are fewer."""
     heads = model.language_model.layer_kinds[0].kv_heads
     return -(-heads // tp_size) / heads
 
@@ -36,25 +36,23 @@ def free_memory_bytes(gpu: Gpu, weights: float, usable_share: float = USABLE_SHA
     return usable_share * gpu.capacity_bytes - weights - WORKSPACE_BYTES
 
 
-def memory(
-    model: VlmModel, gpu: Gpu, precision: Precision, batch_size: int, tables: list[tuple[float, OperatorTable]]
-) -> Memory:
+def memory(model: VlmModel, gpu: Gpu, precision: Precision, batch_size: int, tables: WeightedTables) -> Memory:
     """Peak memory of a batch on each GPU.
 
     Where the budget adapts to the sample, bytes are expectations, and ``fits`` and
     ``max_batch_size`` hold for the schedule that needs most.
     """
-    share = kv_share(model, precision.tp_size)
+    share_on_gpu = kv_share(model, precision.tp_size)
     weights = weights_bytes(model, precision)
-    kv, activation, worst = 0.0, 0.0, 0.0
-    for weight, table in tables:
-        table_kv = float(table.totals[KV_PAGED_BYTES]) * share
-        table_activation = float(table.totals[ACTIVATION_BYTES])
-        kv += weight * table_kv
-        activation += weight * table_activation
-        worst = max(worst, table_kv + table_activation)
+    kv, activations, worst = 0.0, 0.0, 0.0
+    for share, table in tables:
+        table_kv = float(table.totals[KV_PAGED_BYTES]) * share_on_gpu
+        table_activations = float(table.totals[ACTIVATION_BYTES])
+        kv += share * table_kv
+        activations += share * table_activations
+        worst = max(worst, table_kv + table_activations)
     free = free_memory_bytes(gpu, weights)
-    kv_bytes, activation_bytes = round(kv), round(activation)
+    kv_bytes, activation_bytes = round(kv), round(activations)
     return Memory(
         weights_bytes=weights,
         kv_cache_bytes=kv_bytes,

@@ -12,7 +12,7 @@ from asymsim.core.model_arrays import LAYER, MASK_NAMES, ModelArrays
 
 
 def _layer_records(kinds: Sequence[Layer], pattern: Sequence[int]) -> tuple[Array, Array]:
-    """Layer records, and for each layer boundary how many layers of each kind lie before it."""
+    """Records of the layer kinds, and for each layer boundary the number of layers of each kind before it."""
     records = np.zeros(len(kinds), LAYER)
     for index, kind in enumerate(kinds):
         for name in LAYER.names or ():
@@ -30,7 +30,7 @@ def _layer_records(kinds: Sequence[Layer], pattern: Sequence[int]) -> tuple[Arra
 
 
 def model_arrays(model: VlmModel) -> ModelArrays:
-    """The model's shape as flat arrays; a text-only model has an empty tower."""
+    """Arrays of a model's shape; a text-only model has an empty tower."""
     tower, text = model.vision_tower, model.language_model
     tower_kinds, tower_prefix = (
         _layer_records(tower.layer_kinds, tower.layer_pattern) if tower else _layer_records((), ())
@@ -38,6 +38,7 @@ def model_arrays(model: VlmModel) -> ModelArrays:
     lm_kinds, lm_prefix = _layer_records(text.layer_kinds, text.layer_pattern)
     projector = model.projector
     linears = projector.linears if projector else ()
+    linear_rows = [(linear.rows == "encoder", linear.inputs, linear.outputs) for linear in linears]
     resampler = projector.resampler if projector else None
     return ModelArrays(
         tower_kinds=tower_kinds,
@@ -46,9 +47,7 @@ def model_arrays(model: VlmModel) -> ModelArrays:
         tower_hidden_size=tower.patch.outputs if tower else 0,
         tower_framework_flops=tower.framework_flops if tower else 0,
         extra_tokens=tower.extra_tokens if tower else 0,
-        linears=np.array([(each.rows == "encoder", each.inputs, each.outputs) for each in linears], np.int64).reshape(
-            -1, 3
-        ),
+        linears=np.array(linear_rows, np.int64).reshape(-1, 3),
         resampler_heads=resampler.heads if resampler else 0,
         resampler_head_size=resampler.head_size if resampler else 0,
         lm_kinds=lm_kinds,

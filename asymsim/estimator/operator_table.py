@@ -1,4 +1,4 @@
-"""(model, workload, schedule) -> the operator table: what runs, how often, at what cost."""
+"""Operator table of a scenario: each operator that runs, how often, and its FLOPs, bytes and time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from asymsim.core.workspace import workspace
 
 @dataclass(frozen=True)
 class OperatorTable:
-    """One evaluated scenario: operator rows, and what does not follow from them.
+    """Operator rows of one scenario, and the totals that do not follow from them.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class OperatorTable:
         One row an operator and group of equal layers; FLOPs and bytes are totals over all its
         executions, the whole batch and all GPUs.
     totals : numpy.ndarray of int64
-        Cache, first-step and activation totals, indexed by the names in ``core.layout``.
+        Cache, first-step and activation totals, indexed by the names in ``core.workspace``.
     seconds : numpy.ndarray of float64, shape (phases, classes, 3)
         Time by phase and operator class: 5 %, median, 95 %.
     sources : numpy.ndarray of int64, shape (phases,)
@@ -58,7 +58,7 @@ class OperatorTable:
         return medians
 
     def flops(self, phase: int, column: str = "flops") -> int:
-        """FLOPs of one phase under a counting column."""
+        """FLOPs of one phase: ``flops`` exactly, or ``torch_flops`` as the framework counts."""
         return int(self.rows[column][self.rows["phase"] == phase].sum())
 
     def records(self) -> list[dict[str, Any]]:
@@ -74,28 +74,30 @@ class OperatorTable:
         return records
 
     def timed_records(self, gpu: GpuArrays, tp_size: int) -> list[dict[str, Any]]:
-        """``records`` with the seconds of all executions on each GPU, their interval and where they come from."""
+        """``records`` with the seconds of all executions on each GPU, their interval and source."""
         records = self.records()
         seconds, sources = operator_times(self.rows, gpu, tp_size)
-        for record, (low, middle, high), source in zip(records, seconds.tolist(), sources.tolist(), strict=True):
-            known = source != ROOFLINE
-            record["seconds"] = middle
-            record["seconds_p05"], record["seconds_p95"] = (low, high) if known else (None, None)
+        for record, (p05, median, p95), source in zip(records, seconds.tolist(), sources.tolist(), strict=True):
+            has_interval = source != ROOFLINE
+            record["seconds"] = median
+            record["seconds_p05"], record["seconds_p95"] = (p05, p95) if has_interval else (None, None)
             record["source"] = SOURCE_NAMES[source]
         return records
 
 
+WeightedTables = list[tuple[float, OperatorTable]]
+
+
 def operator_table(
-    model: ModelArrays, schedule: ScheduleArrays, load: TokenCounts, precision: Precision, gpu: GpuArrays
+    model: ModelArrays, schedule: ScheduleArrays, counts: TokenCounts, precision: Precision, gpu: GpuArrays
 ) -> OperatorTable:
-    """Evaluate one scenario."""
+    """Operator table of one scenario, by the compiled entry point that sweeps share."""
     work = workspace(model, schedule)
-    loads = np.array([load], np.int64)
-    counts, times = np.empty((1, len(COUNT_COLUMNS)), np.int64), np.empty((1, len(TIME_COLUMNS)))
-    rows = evaluate_rows(model, schedule, loads, precision, gpu, work, counts, times)
+    totals, times = np.empty((1, len(COUNT_COLUMNS)), np.int64), np.empty((1, len(TIME_COLUMNS)))
+    rows = evaluate_rows(model, schedule, np.array([counts], np.int64), precision, gpu, work, totals, times)
     starts = schedule.lm_starts
     lengths = np.diff(starts)
-    # Each layer has one kind; the kind's own cache is what the layer holds.
+    # A layer caches as many entries as its kind does.
     kinds = np.argmax(np.diff(model.lm_prefix, axis=0), axis=1)
     segments = np.repeat(np.arange(len(lengths)), lengths)
     return OperatorTable(
@@ -130,4 +132,4 @@ def kv_bytes_per_token(model: VlmModel, kv_bits: int) -> int:
     """Cache bytes that one more prompt token takes in all self-attention layers."""
     text = model.language_model
     layers = (text.layer_kinds[kind] for kind in text.layer_pattern)
-    return sum(2 * each.kv_heads * each.head_size * kv_bits // 8 for each in layers if each.attention == "self")
+    return sum(2 * layer.kv_heads * layer.head_size * kv_bits // 8 for layer in layers if layer.attention == "self")

@@ -1,4 +1,4 @@
-"""Names of a scenario resolved to model, GPU, number formats and schedules, bound to arrays once."""
+"""Names of a scenario resolved to model, GPU, number formats and schedules, and these to arrays, once for all calls."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from asymsim.estimator.scenario import Scenario
 from asymsim.estimator.schedule_arrays import schedule_arrays
 from asymsim.methods.base import make_method
 from asymsim.methods.schedule import IDENTITY, Schedule, compose
+from asymsim.methods.schedule_file import read_schedule
 from asymsim.util.errors import InputError
 
 Mixture = tuple[tuple[float, Schedule], ...]
@@ -30,7 +31,27 @@ Mixture = tuple[tuple[float, Schedule], ...]
 
 @dataclass(frozen=True)
 class ResolvedScenario:
-    """A scenario's parts that many scenarios share, bound to arrays once."""
+    """The parts of a scenario that do not depend on its token counts, as objects and as arrays.
+
+    Attributes
+    ----------
+    model : VlmModel
+    gpu : Gpu
+    precision : Precision
+        Bits of weights, activations and cache, and the GPUs that share the model.
+    model_arrays, gpu_arrays : ModelArrays, GpuArrays
+        The same as the kernels read them; ``gpu_arrays`` at the scenario's number format.
+    schedules : tuple of (float, ScheduleArrays)
+        Schedules of the pruning method with their shares of the samples, which add up to 1.
+    dense_schedule : ScheduleArrays
+        Schedule of the dense baseline.
+    error_correlation : array, shape (classes,)
+        Correlation of the time's errors with and without pruning, by operator class.
+    masking : bool
+        Whether a schedule masks scores, so that nothing gets shorter.
+    settings : dict
+        All settings of the method, defaults included.
+    """
 
     model: VlmModel
     gpu: Gpu
@@ -38,14 +59,14 @@ class ResolvedScenario:
     model_arrays: ModelArrays
     gpu_arrays: GpuArrays
     schedules: tuple[tuple[float, ScheduleArrays], ...]
-    error_correlation: Array
     dense_schedule: ScheduleArrays
+    error_correlation: Array
     masking: bool
     settings: dict[str, Any]
 
 
 def method_mixture(
-    names: str, keep: float | None, settings: Mapping[str, Any], target: VlmModel
+    names: str, keep: float | None, settings: Mapping[str, Any], model: VlmModel
 ) -> tuple[Mixture, dict[str, Any]]:
     """The weighted schedules of one method, or of two joined by "+", and all their settings.
 
@@ -55,35 +76,32 @@ def method_mixture(
         If a name or setting is unknown, out of range, or the methods do not go together.
     """
     parts = names.split("+")
-    result: Mixture = ((1.0, IDENTITY),)
-    used: dict[str, Any] = {}
+    mixture: Mixture = ((1.0, IDENTITY),)
+    all_settings: dict[str, Any] = {}
     for index, name in enumerate(parts):
-        own = {key.removeprefix(f"{name}."): value for key, value in settings.items() if key.startswith(f"{name}.")}
+        prefix = f"{name}."
+        given = {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
         if index == 0:
-            own.update((key, value) for key, value in settings.items() if key.split(".")[0] not in parts)
-        part = make_method(name, keep if index == 0 else None, own)
-        chosen = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
-        used.update(chosen if index == 0 else {f"{name}.{key}": value for key, value in chosen.items()})
-        result = tuple(
-            (share * part_share, compose(schedule, part_schedule))
-            for share, schedule in result
-            for part_share, part_schedule in part.mixture(target)
+            given.update((key, value) for key, value in settings.items() if key.split(".")[0] not in parts)
+        method = make_method(name, keep if index == 0 else None, given)
+        values = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
+        all_settings.update(values if index == 0 else {f"{prefix}{key}": value for key, value in values.items()})
+        mixture = tuple(
+            (share * method_share, compose(schedule, method_schedule))
+            for share, schedule in mixture
+            for method_share, method_schedule in method.mixture(model)
         )
-    return result, used
+    return mixture, all_settings
 
 
 def resolve(scenario: Scenario) -> ResolvedScenario:
-    """Resolve the names of a scenario and bind its schedule."""
+    """Objects and arrays behind the names of a scenario; the same objects give the same result again."""
     settings = tuple(sorted((key, _hashable(key, value)) for key, value in scenario.settings.items()))
-    target = load_model(scenario.model)
-    own = None
-    if scenario.schedule is not None:
-        from asymsim.methods.schedule_file import read_schedule
-
-        own = read_schedule(scenario.schedule)
-    return _resolve(
-        target,
-        load_gpu(scenario.gpu),
+    model = load_model(scenario.model)
+    user_schedule = None if scenario.schedule is None else read_schedule(scenario.schedule)
+    return _resolve_cached(
+        _ByIdentity(model),
+        _ByIdentity(load_gpu(scenario.gpu)),
         scenario.tp_size,
         scenario.dtype,
         scenario.kv_dtype,
@@ -91,14 +109,14 @@ def resolve(scenario: Scenario) -> ResolvedScenario:
         scenario.method,
         scenario.keep,
         settings,
-        own,
+        user_schedule,
     )
 
 
 def _hashable(name: str, value: Any) -> Any:
     """A setting's value as part of a cache's key."""
     if isinstance(value, list):
-        return tuple(_hashable(name, each) for each in value)
+        return tuple(_hashable(name, item) for item in value)
     try:
         hash(value)
     except TypeError:
@@ -119,41 +137,40 @@ class _ByIdentity:
         return isinstance(other, _ByIdentity) and self.value is other.value
 
 
-def _resolve(target: VlmModel, device: Gpu, *rest: Any) -> ResolvedScenario:
-    return _resolve_cached(_ByIdentity(target), _ByIdentity(device), *rest)
-
-
 @lru_cache(maxsize=4096)
 def _resolve_cached(
-    target_key: _ByIdentity,
-    device_key: _ByIdentity,
+    model_key: _ByIdentity,
+    gpu_key: _ByIdentity,
     tp_size: int,
     dtype_name: str,
     kv_dtype: str,
-    server: Engine | None,
-    names: str,
+    engine: Engine | None,
+    method_names: str,
     keep: float | None,
     settings: tuple[tuple[str, Any], ...],
-    own: Schedule | None,
+    user_schedule: Schedule | None,
 ) -> ResolvedScenario:
-    target, device = target_key.value, device_key.value
-    chosen = number_format(dtype_name)
-    heads = target.language_model.layer_kinds[0].heads
+    model: VlmModel = model_key.value
+    gpu: Gpu = gpu_key.value
+    dtype = number_format(dtype_name)
+    heads = model.language_model.layer_kinds[0].heads
     if heads % tp_size:
-        raise InputError("tp_size", tp_size, f"must divide the {heads} attention heads of {target.name}")
-    schedules: Mixture = ((1.0, own),) if own is not None else ()
-    used: dict[str, Any] = {}
-    if own is None:
-        schedules, used = method_mixture(names, keep, dict(settings), target)
+        raise InputError("tp_size", tp_size, f"must divide the {heads} attention heads of {model.name}")
+    mixture: Mixture
+    all_settings: dict[str, Any]
+    if user_schedule is not None:
+        mixture, all_settings = ((1.0, user_schedule),), {}
+    else:
+        mixture, all_settings = method_mixture(method_names, keep, dict(settings), model)
     return ResolvedScenario(
-        model=target,
-        gpu=device,
-        precision=Precision(chosen.weight_bits, chosen.activation_bits, kv_bits(kv_dtype, chosen), tp_size),
-        model_arrays=model_arrays(target),
-        gpu_arrays=gpu_arrays(device, chosen, server),
-        schedules=tuple((share, schedule_arrays(schedule, target)) for share, schedule in schedules),
-        error_correlation=error_correlation(device, chosen),
-        dense_schedule=schedule_arrays(IDENTITY, target),
-        masking=any(schedule.masking for _, schedule in schedules),
-        settings=used,
+        model=model,
+        gpu=gpu,
+        precision=Precision(dtype.weight_bits, dtype.activation_bits, kv_bits(kv_dtype, dtype), tp_size),
+        model_arrays=model_arrays(model),
+        gpu_arrays=gpu_arrays(gpu, dtype, engine),
+        schedules=tuple((share, schedule_arrays(schedule, model)) for share, schedule in mixture),
+        dense_schedule=schedule_arrays(IDENTITY, model),
+        error_correlation=error_correlation(gpu, dtype),
+        masking=any(schedule.masking for _, schedule in mixture),
+        settings=all_settings,
     )

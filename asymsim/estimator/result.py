@@ -1,4 +1,4 @@
-"""The result document: its names, units and exports. The keys are a promise to users."""
+"""Result document of an estimate: its keys, which users rely on, with their units, and its exports."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ class WorkloadCounts:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ScheduleCounts:
-    """What each language-model layer sees and caches.
+    """Tokens that enter each language-model layer, and entries that it caches.
 
-    Lists have one entry a layer; numbers are whole but for a budget that adapts to the sample,
-    where they are means over samples.
+    Lists have one entry a layer. Numbers are whole; where the budget adapts to the sample they are means over samples.
     """
 
     method: str
@@ -43,7 +42,7 @@ class ScheduleCounts:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Parameters:
-    """Elements; the language model is its layers and norms, a tied head counts 0."""
+    """Numbers of parameters; the language model is its layers and norms, a tied head counts 0."""
 
     vision_tower: int
     projector: int
@@ -55,10 +54,10 @@ class Parameters:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Flops:
-    """Of the whole batch, under the result's convention.
+    """FLOPs of the whole batch, under the result's convention.
 
-    ``selection`` holds all that the method adds, also in decoding; ``decode`` all output tokens after
-    the first; ``decode_step_first`` the first of these steps alone, also where one output token asks for none.
+    ``selection`` is all work that the method adds, in decoding too. ``decode`` is all output tokens after the first.
+    ``decode_step_first`` is the first decode step alone, also where a single output token needs none.
     """
 
     vision_tower: int
@@ -72,7 +71,7 @@ class Flops:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class KvCache:
-    """Bytes of the whole batch over all GPUs, before rounding to blocks; one token in all layers first."""
+    """Cache bytes of the whole batch over all GPUs, before rounding to blocks; ``bytes_per_token`` over all layers."""
 
     bytes_per_token: int
     prefill_bytes: int
@@ -93,12 +92,12 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Seconds:
-    """A predicted time with its 90 % interval and where it comes from.
+    """A predicted time with its 90 % interval and its source.
 
-    ``fitted``: by numbers fitted on measurements of this GPU; ``measured``: on the user's own; ``transferred``: on
-    another GPU's, or another number format's or kernel's, as far as any part of the time; ``roofline``: the
-    hardware's bound, without an interval, because nothing measured stands behind it. None where the time is not
-    defined, such as that per token with a single output token.
+    ``fitted``: by parameters fitted on measurements of this GPU. ``measured``: on the user's measurements.
+    ``transferred``: any part of the time is by parameters of another GPU, number format or kernel. ``roofline``: the
+    hardware's bound, without an interval, because no measurement stands behind it. A time that is not defined, such
+    as TPOT with a single output token, is None.
     """
 
     p05: float | None
@@ -123,7 +122,7 @@ class Latency:
 class Savings:
     """Fractions saved against the same scenario unpruned; negative where pruning loses.
 
-    Those of times are at the medians; their intervals stand in ``savings_interval``.
+    Fractions of time are at the medians; their intervals stand in ``savings_interval``.
     """
 
     flops: float
@@ -145,7 +144,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SavingsInterval:
-    """Intervals of the fractions of time saved; what pruning leaves as it was cancels in them."""
+    """Intervals of the fractions of time saved; errors of operators that pruning leaves as they were cancel."""
 
     ttft: Interval
     tpot: Interval
@@ -154,7 +153,7 @@ class SavingsInterval:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Estimate:
-    """The cost of one scenario, end to end. FLOPs and cache bytes are for the whole batch."""
+    """Costs of one scenario, end to end. FLOPs and cache bytes are for the whole batch."""
 
     model: str
     gpu: str
@@ -179,7 +178,7 @@ class Estimate:
 
 
 def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """One level of names joined by dots, for a row of CSV; lists and operators are left out."""
+    """The document on one level, keys joined by dots, for a row of CSV; lists and operators are left out."""
     row: dict[str, Any] = {}
     for key, value in document.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""An estimate against its unpruned twin."""
+"""Savings of a schedule: its costs against those of the dense baseline."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ def fraction_saved(pruned: float | None, dense: float | None) -> float | None:
 def interval_saved(pruned: Array, dense: Array, correlation: Array) -> tuple[float | None, float | None]:
     """The 90 % interval of the share of time saved.
 
-    Both times err by operator class. What the schedule leaves as it was errs alike in both; in the rest, errors
-    of a class go together as far as those of one weight at two token counts do, so that part of them cancels.
+    Both times err by operator class. Operators that the schedule leaves as they were err alike in both times. Errors
+    of the others correlate as far as those of one weight at two token counts do, so that part of them cancels.
 
     Parameters
     ----------
     pruned, dense : array, shape (phases, classes, 3)
         5 %, median and 95 % of the time of each operator class in the phases of the span.
     correlation : array, shape (classes,)
+        Correlation of the errors of both times, by operator class.
 
     Returns
     -------
     tuple of float or None
         None where a time has no interval.
     """
-    of, whole = pruned[..., 1].sum(), dense[..., 1].sum()
-    if not whole or np.isnan(pruned).any() or np.isnan(dense).any():
+    pruned_s, dense_s = pruned[..., 1].sum(), dense[..., 1].sum()
+    if not dense_s or np.isnan(pruned).any() or np.isnan(dense).any():
         return None, None
     same = (pruned == dense).all(axis=2)
-    saved = 1.0 - of / whole
+    saved = 1.0 - pruned_s / dense_s
     distances = []
-    for end in (2, 0):
-        mine, twin = (np.abs(each[..., end] - each[..., 1]) for each in (pruned, dense))
-        unchanged = abs(saved) * np.where(same, mine, 0.0).sum(axis=0) / whole
-        mine = np.where(same, 0.0, mine).sum(axis=0) / whole
-        twin = np.where(same, 0.0, twin).sum(axis=0) * of / whole**2
-        changed = np.sqrt(np.maximum(0.0, mine**2 + twin**2 - 2 * correlation * mine * twin))
+    for quantile in (2, 0):
+        pruned_error, dense_error = (np.abs(seconds[..., quantile] - seconds[..., 1]) for seconds in (pruned, dense))
+        unchanged = abs(saved) * np.where(same, pruned_error, 0.0).sum(axis=0) / dense_s
+        of_pruned = np.where(same, 0.0, pruned_error).sum(axis=0) / dense_s
+        of_dense = np.where(same, 0.0, dense_error).sum(axis=0) * pruned_s / dense_s**2
+        changed = np.sqrt(np.maximum(0.0, of_pruned**2 + of_dense**2 - 2 * correlation * of_pruned * of_dense))
         distances.append(float(np.sqrt(((unchanged + changed) ** 2).sum())))
     return saved - distances[0], saved + distances[1]
 
@@ -52,12 +53,12 @@ def interval_saved(pruned: Array, dense: Array, correlation: Array) -> tuple[flo
 def savings_interval(pruned: Array, dense: Array, correlation: Array) -> SavingsInterval:
     """Intervals of the time saved, from seconds by phase and operator class, shape (phases, classes, 3)."""
 
-    def ends(span: str) -> Interval:
+    def interval(span: str) -> Interval:
         phases = list(SPAN_PHASES[span])
-        low, high = interval_saved(pruned[phases], dense[phases], correlation)
-        return Interval(p05=low, p95=high)
+        p05, p95 = interval_saved(pruned[phases], dense[phases], correlation)
+        return Interval(p05=p05, p95=p95)
 
-    return SavingsInterval(ttft=ends("ttft_s"), tpot=ends("decode_s"), e2e=ends("e2e_s"))
+    return SavingsInterval(ttft=interval("ttft_s"), tpot=interval("decode_s"), e2e=interval("e2e_s"))
 
 
 def savings(pruned: tuple[Flops, KvCache, Memory, Latency], dense: tuple[Flops, KvCache, Memory, Latency]) -> Savings:

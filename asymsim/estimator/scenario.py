@@ -1,4 +1,4 @@
-"""The one question asked of the simulator: flags of the command line, fields of the call, columns of a sweep."""
+"""Scenario: the input of an estimate. Its fields are the command line's flags and a sweep's axes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asymsim.util.strict import STRICT
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Scenario:
-    """A model, a load, a GPU and a pruning schedule.
+    """A model, a GPU, token counts and a pruning schedule.
 
     Attributes
     ----------
@@ -41,18 +41,18 @@ class Scenario:
     dtype : str
         Number format of the model: bf16, fp16, fp8, int8, w4a16, fp4 or fp32.
     kv_dtype : str
-        Number format of the KV cache; "auto": that of the activations.
+        Number format of the KV cache; "auto" takes the format of the activations.
     engine : str
         Serving engine whose host time counts in each step: vllm, sglang, trtllm, or a TOML file; "none": the
         GPU's work alone.
     method : str
         Pruning method; two joined by "+" work together, such as ``asymvlm+snapkv``.
     keep : float, optional
-        Kept share in [0, 1] of the (first) method; its own default otherwise.
+        Kept share in [0, 1] of the (first) method; the method's default otherwise.
     settings : mapping
         Further settings of the method; those of a second one are written ``name.setting``.
     schedule : str, optional
-        The user's own schedule, a TOML file, instead of a method.
+        The user's schedule, a TOML file, instead of a method.
     convention : str
         How FLOPs are counted: ``exact``, ``torch``, or one of the literature's.
     """
@@ -82,8 +82,8 @@ class Scenario:
         if self.schedule is not None and self.method != "none":
             raise InputError("schedule", self.schedule, f"give either a schedule or the method {self.method!r}")
         if self.method == "none" and (self.keep is not None or self.settings):
-            what = "keep" if self.keep is not None else "settings"
-            raise InputError(what, self.keep or dict(self.settings), "name the method it belongs to")
+            field = "keep" if self.keep is not None else "settings"
+            raise InputError(field, self.keep or dict(self.settings), "name the method it belongs to")
         object.__setattr__(self, "settings", types.MappingProxyType(dict(self.settings)))
 
 

@@ -1,4 +1,4 @@
-"""From the typed objects that people write to the arrays that the kernels read."""
+"""Arrays of a schedule as the kernels read them: its rules bound to the segments of a model's equal layers."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def _check_layer(place: Step | Operation, tower_layers: int, lm_layers: int) -> 
 
 
 def _starts(layers: int, breaks: set[int]) -> Array:
-    return np.array(sorted({0, layers} | {at for at in breaks if 0 < at < layers}), np.int64)
+    return np.array(sorted({0, layers} | {layer for layer in breaks if 0 < layer < layers}), np.int64)
 
 
 def schedule_arrays(schedule: Schedule, model: VlmModel) -> ScheduleArrays:
-    """Bind a schedule to a model: find the segments of equal layers and point every rule at its own.
+    """Arrays of a schedule on a model: the segments of equal layers, and every rule with its segment.
 
     Raises
     ------
@@ -107,9 +107,9 @@ def schedule_arrays(schedule: Schedule, model: VlmModel) -> ScheduleArrays:
     operations = _operation_records(schedule.operations, tower_starts, lm_starts, literals)
     return ScheduleArrays(
         tower_starts=tower_starts,
-        tower_unfused=np.array([("encoder", int(at)) in unfused for at in tower_starts[:-1]], np.int64),
+        tower_unfused=np.array([("encoder", int(layer)) in unfused for layer in tower_starts[:-1]], np.int64),
         lm_starts=lm_starts,
-        lm_unfused=np.array([("lm", int(at)) in unfused for at in lm_starts[:-1]], np.int64),
+        lm_unfused=np.array([("lm", int(layer)) in unfused for layer in lm_starts[:-1]], np.int64),
         kv_rule=kv_rule,
         steps=_step_records(steps, tower_starts, lm_starts),
         operations=operations,
@@ -131,7 +131,7 @@ def _kv_rules(schedule: Schedule, lm_layers: int) -> list[tuple[int, int, int]]:
             raise InputError(name, len(values), f"give one entry, or one for each of the {lm_layers} layers")
     share = share * lm_layers if len(share) == 1 else share
     plus = plus * lm_layers if len(plus) == 1 else plus
-    return [(s.numerator, s.denominator, p) for s, p in zip(share, plus, strict=True)]
+    return [(part.numerator, part.denominator, count) for part, count in zip(share, plus, strict=True)]
 
 
 def _segment(starts: Array, layer: int) -> int:

@@ -1,4 +1,4 @@
-"""What is asked of a model: images, text and output lengths, and the token counts they make."""
+"""Token counts of a request, from its images, text and output length by the model's image rule."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGEST_IMAGES = 10**4
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RequestTokens:
-    """Token counts of one kind of request, ``batch_size`` of them at once.
+    """Token counts of one request, of which ``batch_size`` run at once.
 
     Attributes
     ----------
@@ -33,6 +33,7 @@ class RequestTokens:
         Visual tokens of the request, all images together.
     text_tokens, output_tokens : int
         Prompt text (chat template included) and generated tokens.
+    batch_size : int
     """
 
     num_images: int
@@ -61,7 +62,7 @@ class RequestTokens:
         )
 
 
-def _whole(field: str, value: int, lowest: int, highest: int) -> None:
+def _check_range(field: str, value: int, lowest: int, highest: int) -> None:
     if not lowest <= value <= highest:
         raise InputError(field, value, f"give a whole number from {lowest} to {highest}")
 
@@ -77,7 +78,7 @@ def request_tokens(
     output_tokens: int = 128,
     batch_size: int = 1,
 ) -> RequestTokens:
-    """Turn images into tokens by the model's own rule, or take ``visual_tokens`` outright.
+    """Token counts of a request: visual ones by the model's image rule, or ``visual_tokens`` outright.
 
     Parameters
     ----------
@@ -93,13 +94,13 @@ def request_tokens(
     InputError
         If a number is out of range or the arguments contradict each other.
     """
-    _whole("text_tokens", text_tokens, 1, LARGEST_TOKENS)
-    _whole("output_tokens", output_tokens, 1, LARGEST_TOKENS)
-    _whole("batch_size", batch_size, 1, LARGEST_BATCH)
+    _check_range("text_tokens", text_tokens, 1, LARGEST_TOKENS)
+    _check_range("output_tokens", output_tokens, 1, LARGEST_TOKENS)
+    _check_range("batch_size", batch_size, 1, LARGEST_BATCH)
     if num_images is not None:
-        _whole("num_images", num_images, 0, LARGEST_IMAGES)
+        _check_range("num_images", num_images, 0, LARGEST_IMAGES)
     if visual_tokens is not None:
-        _whole("visual_tokens", visual_tokens, 0, LARGEST_TOKENS)
+        _check_range("visual_tokens", visual_tokens, 0, LARGEST_TOKENS)
     rule = model.image_rule
     if rule is None:
         if num_images or visual_tokens:
@@ -116,7 +117,7 @@ def request_tokens(
             image = rule.tokens_for(-(-visual_tokens // images)) if images else None
             visual = visual_tokens
         else:
-            image = _sized(model, image_height, image_width) if images else None
+            image = _tokens_of_size(model, image_height, image_width) if images else None
             visual = images * image.visual_tokens if image else 0
     return RequestTokens(
         num_images=images,
@@ -128,7 +129,7 @@ def request_tokens(
     )
 
 
-def _sized(model: VlmModel, height: int | None, width: int | None) -> ImageTokens:
+def _tokens_of_size(model: VlmModel, height: int | None, width: int | None) -> ImageTokens:
     assert model.image_rule is not None
     default_height, default_width = model.image_rule.default_size()
     height = default_height if height is None else height
@@ -143,10 +144,10 @@ def _sized(model: VlmModel, height: int | None, width: int | None) -> ImageToken
     return model.image_rule.tokens(height, width)
 
 
-def scenario_tokens(scenario: Scenario, target: VlmModel) -> RequestTokens:
+def scenario_tokens(scenario: Scenario, model: VlmModel) -> RequestTokens:
     """The token counts that a scenario's images, text and output make on a model."""
     return request_tokens(
-        target,
+        model,
         num_images=scenario.num_images,
         image_height=scenario.image_height,
         image_width=scenario.image_width,
@@ -157,14 +158,12 @@ def scenario_tokens(scenario: Scenario, target: VlmModel) -> RequestTokens:
     )
 
 
-# Columns of the compiled core, and fields that a model's image rule turns into such; all others make a new setting.
+# Bounds of a scenario's token counts, and of the fields that a model's image rule turns into token counts.
 TOKEN_BOUNDS = {
     "text_tokens": (1, LARGEST_TOKENS),
     "output_tokens": (1, LARGEST_TOKENS),
     "batch_size": (1, LARGEST_BATCH),
 }
-
-
 IMAGE_BOUNDS = {
     "num_images": (0, LARGEST_IMAGES),
     "image_height": (1, LARGEST_IMAGE_PIXELS),
