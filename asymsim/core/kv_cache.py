@@ -16,30 +16,31 @@ KV_BLOCK_TOKENS = 16
 
 
 class SequenceCache(NamedTuple):
-    """What a sequence's cache follows from, after prefill and in decoding.
+    """The cache of one sequence in one segment of layers, after prefill and as decoding makes it grow.
 
     Attributes
     ----------
-    tokens : the prompt's tokens in the segment; of cross-attention, the visual ones.
-    held : entries that the policy leaves of them.
-    kv_heads, whole : all KV heads; those that keep every entry.
-    window, limit : most entries of a whole head, and of the others.
-    chunk : length of chunked attention; 0: none.
-    free, retain_num, retain_den : generated tokens cached one by one, and the share of those beyond.
-    own : 1 where a step attends to its own token beside the cache.
+    prompt_tokens : the prompt's tokens in the segment; of cross-attention, the visual ones.
+    kept_tokens : entries of them that the cache policy keeps.
+    kv_heads, full_heads : all KV heads; the KV heads that keep every entry.
+    window_cap, budget_cap : most entries of a full head, and of any other.
+    chunk_tokens : length of chunked attention; 0: none.
+    eviction_start : generated tokens that are all cached; eviction begins with the next.
+    retain_num, retain_den : share of the generated tokens beyond that are cached.
+    self_token : 1 where a decode step attends to its own token beside the cache.
     """
 
-    tokens: int
-    held: int
+    prompt_tokens: int
+    kept_tokens: int
     kv_heads: int
-    whole: int
-    window: int
-    limit: int
-    chunk: int
-    free: int
+    full_heads: int
+    window_cap: int
+    budget_cap: int
+    chunk_tokens: int
+    eviction_start: int
     retain_num: int
     retain_den: int
-    own: int
+    self_token: int
 
 
 @inlined
@@ -76,16 +77,21 @@ def cache_of(
 @kernel
 def attended_entries(cache: SequenceCache, steps: int) -> int:
     """Entries that the first ``steps`` decode steps attend to, own tokens included, all KV heads together."""
-    if cache.chunk == 0:
+    if cache.chunk_tokens == 0:
         return framework_entries(cache, steps)
-    free, num, den, total = cache.free, cache.retain_num, cache.retain_den, steps * cache.own * cache.kv_heads
-    if cache.whole > 0:
-        total += cache.whole * chunked_growth_sum(
-            cache.tokens, cache.window, cache.tokens, cache.chunk, steps, free, num, den
+    free, num, den, total = (
+        cache.eviction_start,
+        cache.retain_num,
+        cache.retain_den,
+        steps * cache.self_token * cache.kv_heads,
+    )
+    if cache.full_heads > 0:
+        total += cache.full_heads * chunked_growth_sum(
+            cache.prompt_tokens, cache.window_cap, cache.prompt_tokens, cache.chunk_tokens, steps, free, num, den
         )
-    if cache.whole < cache.kv_heads:
-        total += (cache.kv_heads - cache.whole) * chunked_growth_sum(
-            cache.held, cache.limit, cache.tokens, cache.chunk, steps, free, num, den
+    if cache.full_heads < cache.kv_heads:
+        total += (cache.kv_heads - cache.full_heads) * chunked_growth_sum(
+            cache.kept_tokens, cache.budget_cap, cache.prompt_tokens, cache.chunk_tokens, steps, free, num, den
         )
     return total
 
@@ -93,18 +99,25 @@ def attended_entries(cache: SequenceCache, steps: int) -> int:
 @kernel
 def framework_entries(cache: SequenceCache, steps: int) -> int:
     """As `attended_entries`, where the framework attends to all that is cached."""
-    free, num, den, total = cache.free, cache.retain_num, cache.retain_den, steps * cache.own * cache.kv_heads
-    if cache.whole > 0:
-        total += cache.whole * capped_growth_sum(cache.tokens, cache.window, steps, free, num, den)
-    if cache.whole < cache.kv_heads:
-        total += (cache.kv_heads - cache.whole) * capped_growth_sum(cache.held, cache.limit, steps, free, num, den)
+    free, num, den, total = (
+        cache.eviction_start,
+        cache.retain_num,
+        cache.retain_den,
+        steps * cache.self_token * cache.kv_heads,
+    )
+    if cache.full_heads > 0:
+        total += cache.full_heads * capped_growth_sum(cache.prompt_tokens, cache.window_cap, steps, free, num, den)
+    if cache.full_heads < cache.kv_heads:
+        total += (cache.kv_heads - cache.full_heads) * capped_growth_sum(
+            cache.kept_tokens, cache.budget_cap, steps, free, num, den
+        )
     return total
 
 
 @kernel
 def cached_entries(cache: SequenceCache, steps: int, block: int) -> int:
     """Entries of all KV heads after ``steps`` decode steps, each head's in whole blocks of ``block`` tokens."""
-    grown = growth(steps, cache.free, cache.retain_num, cache.retain_den)
-    whole = -(-min(cache.tokens + grown, cache.window) // block) * block
-    rest = -(-min(cache.held + grown, cache.limit) // block) * block
-    return cache.whole * whole + (cache.kv_heads - cache.whole) * rest
+    grown = growth(steps, cache.eviction_start, cache.retain_num, cache.retain_den)
+    whole = -(-min(cache.prompt_tokens + grown, cache.window_cap) // block) * block
+    rest = -(-min(cache.kept_tokens + grown, cache.budget_cap) // block) * block
+    return cache.full_heads * whole + (cache.kv_heads - cache.full_heads) * rest

@@ -66,15 +66,17 @@ def request_classes(bound: ResolvedScenario, requests: Requests, server: EngineC
         work = workspace(bound.model_arrays, each, MEMO_ENTRIES_SWEEP)
         describe_requests(bound.model_arrays, each, loads, work, groups, segments[at], kinds[at], caches[at])
         counts, seconds = batch_estimates(bound, each, loads)
-        kinds[at]["images"], kinds[at]["schedule"] = at * number + shapes.images, at
+        kinds[at]["encoder_row"], kinds[at]["schedule"] = at * number + shapes.images, at
         kinds[at]["selection_ticks"] = ticks(seconds["selection_s"])
         kinds[at]["decode_selection_ticks"] = _decode_selection(bound, each, loads, seconds)
-        kinds[at]["early"] = len(each.operations) > 0 and bool((each.operations["stage"] <= ENCODER_END).all())
-        kinds[at]["splits"] = server.chunked_prefill and not prunes_inside(each)
+        kinds[at]["selects_with_encoder"] = len(each.operations) > 0 and bool(
+            (each.operations["stage"] <= ENCODER_END).all()
+        )
+        kinds[at]["chunkable"] = server.chunked_prefill and not prunes_inside(each)
         alive_bytes = counts["activation_bytes"]
-        kinds[at]["fits"] = alive_bytes <= activation_limit(bound, server, alive_bytes[shapes.of])
-        activation_bytes = max(activation_bytes, int(alive_bytes[kinds[at]["fits"] == 1].max(initial=0)))
-    kinds["context"] = shapes.context
+        kinds[at]["activations_fit"] = alive_bytes <= activation_limit(bound, server, alive_bytes[shapes.of])
+        activation_bytes = max(activation_bytes, int(alive_bytes[kinds[at]["activations_fit"] == 1].max(initial=0)))
+    kinds["context_tokens"] = shapes.context
     kinds["embedding_bytes"] *= bound.precision.activation_bits
     kinds["embedding_bytes"] //= 8
     usual = loads[np.bincount(shapes.of).argmax()] if len(requests) else np.array(NO_TOKENS)
@@ -143,7 +145,7 @@ def _groups(model: ModelArrays, precision: Precision, schedules: list[ScheduleAr
         alike.setdefault((kind, tuple(_treatment(each, layer) for each in schedules)), []).append(layer)
     groups = np.zeros(len(alike), layout.GROUP)
     for group, ((kind, _), layers) in zip(groups, alike.items(), strict=True):
-        group["kind"], group["layers"] = kind, len(layers)
+        group["layer_kind"], group["layers"] = kind, len(layers)
         group["entry_bytes"] = kv_entry_bytes(model.lm_kinds[kind], len(layers), precision)
     segments = [[_segment(each, layers[0]) for layers in alike.values()] for each in schedules]
     return groups, np.array(segments, np.int64)

@@ -93,7 +93,7 @@ def simulate_classes(
 def _samples(state: State) -> Array:
     """Means over the windows up to the last event."""
     whole = state.fleet[0]
-    window, end = int(whole["window_ticks"]), int(whole["sampled"])
+    window, end = int(whole["window_ticks"]), int(whole["sampled_until"])
     found = state.samples[: -(-end // window)]
     starts = np.arange(len(found)) * window
     spans = np.minimum(starts + window, end) - starts
@@ -118,19 +118,19 @@ def _served(
         requests=requests,
         status=asked["status"].astype(np.int8),
         visual_tokens=kinds.visual_tokens,
-        prompt_tokens=kinds.kinds["prompt"][kinds.of],
+        prompt_tokens=kinds.kinds["prompt_tokens"][kinds.of],
         replica=asked["replica"].astype(np.int32),
         preemptions=asked["preemptions"].astype(np.int32),
         sent_s=np.where(asked["sent"] == layout.NEVER, np.nan, asked["sent"] * TICK_S),
         queue_s=since("scheduled"),
-        ttft_s=since("first"),
+        ttft_s=since("first_token"),
         e2e_s=since("finished"),
-        gaps=state.gaps,
+        gaps=state.token_gaps,
         samples=_samples(state),
         log=state.log[: min(whole["events"], len(state.log))],
         busy_s=state.replicas["busy_ticks"] * TICK_S,
         steps=int(whole["steps"]),
         end_s=float(asked["finished"][asked["status"] == DONE].max(initial=0) * TICK_S),
-        kv_capacity_bytes=limits.kv_capacity * decoding,
+        kv_capacity_bytes=limits.kv_bytes * decoding,
         gpus=fleet.engines * tp_size,
     )

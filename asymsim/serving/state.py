@@ -48,11 +48,11 @@ def step_time_model(bound: ResolvedScenario, limits: Capacity) -> StepTimeModel:
         model=bound.model_arrays,
         gpu=bound.gpu_arrays,
         precision=bound.precision,
-        dense=np.full((len(bound.model_arrays.lm_kinds), most), layout.NONE, np.int64),
-        head=np.full(limits.max_seqs + 1, layout.NONE, np.int64),
-        embed=np.full(most, layout.NONE, np.int64),
-        rows=workspace(bound.model_arrays, bound.dense_schedule).operators,
-        memo=np.zeros(MEMO_ENTRIES_SWEEP, MEMO),
+        dense_memo=np.full((len(bound.model_arrays.lm_kinds), most), layout.NONE, np.int64),
+        lm_head_memo=np.full(limits.max_seqs + 1, layout.NONE, np.int64),
+        embedding_memo=np.full(most, layout.NONE, np.int64),
+        scratch_rows=workspace(bound.model_arrays, bound.dense_schedule).operators,
+        product_memo=np.zeros(MEMO_ENTRIES_SWEEP, MEMO),
         host_ticks=round(bound.gpu_arrays.host_s * TICKS_PER_S),
     )
 
@@ -63,12 +63,12 @@ def _state(requests: Requests, kinds: RequestClasses, fleet: ClusterConfig, limi
         raise InputError("arrival_s", float(requests.arrival_s[-1]), f"give arrivals from 0 to {LONGEST_S} s")
     asked = np.zeros(len(requests), layout.REQUEST)
     asked["arrival"] = np.rint(requests.arrival_s * TICKS_PER_S)
-    asked["kind"] = kinds.of
+    asked["request_class"] = kinds.of
     asked["image"], images = _shared_images(requests, kinds)
     asked["status"] = UNFINISHED
-    for name in ("sent", "scheduled", "first", "finished", "encoded"):
+    for name in ("sent", "scheduled", "first_token", "finished", "encoding_start"):
         asked[name] = layout.NEVER
-    for name in ("replica", "owed", "next", "freed_next"):
+    for name in ("replica", "gap_start", "queue_next", "eviction_next"):
         asked[name] = layout.NONE
     numbers = [getattr(fleet, role) for role in ROLES]
     if sum(numbers) * (limits.max_seqs + 2 * images) > LARGEST_FLEET:
@@ -77,26 +77,26 @@ def _state(requests: Requests, kinds: RequestClasses, fleet: ClusterConfig, limi
         )
     replicas = np.zeros(sum(numbers), layout.REPLICA)
     replicas["role"] = np.repeat(np.arange(len(ROLES)), numbers)
-    for name in ("head", "tail", "planned", "freed_head", "freed_tail"):
+    for name in ("queue_head", "queue_tail", "heap_index", "eviction_head", "eviction_tail"):
         replicas[name] = layout.NONE
     whole = np.zeros(1, layout.FLEET)
-    whole["number"], whole["to_cut"], whole["window_ticks"] = numbers, layout.NONE, WINDOW_TICKS
-    whole["selects"] = (kinds.kinds["decode_selection_ticks"] > 0).any()
-    whole["first"] = np.cumsum([0, *numbers[:-1]])
+    whole["replicas"], whole["burst_to_shorten"], whole["window_ticks"] = numbers, layout.NONE, WINDOW_TICKS
+    whole["decode_selection"] = (kinds.kinds["decode_selection_ticks"] > 0).any()
+    whole["first_replica"] = np.cumsum([0, *numbers[:-1]])
     return State(
         requests=asked,
-        kinds=kinds.kinds,
+        request_classes=kinds.kinds,
         groups=kinds.groups,
         caches=kinds.caches,
-        encoder=kinds.encoder,
-        sharing=kinds.sharing,
+        encoder_ticks=kinds.encoder,
+        batch_scaling=kinds.sharing,
         replicas=replicas,
-        runs=np.zeros((len(replicas), limits.max_seqs), np.int64),
-        holder=np.full((len(replicas), images), layout.NONE, np.int64),
-        uses=np.zeros((len(replicas), images), np.int64),
+        running_requests=np.zeros((len(replicas), limits.max_seqs), np.int64),
+        image_last_request=np.full((len(replicas), images), layout.NONE, np.int64),
+        image_references=np.zeros((len(replicas), images), np.int64),
         fleet=whole,
-        heap=np.zeros(len(replicas) + (0 if fleet.replicas else len(requests)) + 1, layout.PLANNED),
-        gaps=np.zeros(GAP_BINS, np.int64),
+        heap=np.zeros(len(replicas) + (0 if fleet.replicas else len(requests)) + 1, layout.HEAP_ENTRY),
+        token_gaps=np.zeros(GAP_BINS, np.int64),
         samples=np.zeros(SAMPLES, layout.SAMPLE),
         log=np.zeros(events, EVENT),
     )

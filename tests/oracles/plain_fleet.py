@@ -34,7 +34,7 @@ class Request:
         for group, cache in zip(groups, self.caches, strict=True):
             whole, other = (-(-int(entries) // block) * block for entries in cached(cache, generated))
             heads = int(cache["kv_heads"])
-            entries = int(cache["whole"]) * whole + (heads - int(cache["whole"])) * other
+            entries = int(cache["full_heads"]) * whole + (heads - int(cache["full_heads"])) * other
             total += entries * int(group["entry_bytes"])
         return total
 
@@ -42,7 +42,7 @@ class Request:
         """All of the prompt and so many generated tokens, nothing dropped but what a window forgets."""
         total = 0
         for group, cache in zip(groups, self.caches, strict=True):
-            tokens = min(int(cache["tokens"]) + generated * int(cache["own"]), int(cache["window"]))
+            tokens = min(int(cache["prompt_tokens"]) + generated * int(cache["self_token"]), int(cache["window_cap"]))
             total += int(cache["kv_heads"]) * -(-tokens // BLOCK) * BLOCK * int(group["entry_bytes"])
         return total
 
@@ -75,13 +75,19 @@ class PlainFleet:
 
     def __init__(self, state: State, pace: StepTimeModel, limits: Capacity) -> None:
         self.pace, self.limits, self.groups = pace, limits, state.groups
-        self.encoder, self.timing = state.encoder, PlainPace(state, pace)
+        self.encoder, self.timing = state.encoder_ticks, PlainPace(state, pace)
         self.replicas = [Replica(at, int(each["role"])) for at, each in enumerate(state.replicas)]
         self.requests = []
         for at, each in enumerate(state.requests):
             image = ("own", at) if each["image"] < 0 else int(each["image"])
             self.requests.append(
-                Request(at, int(each["arrival"]), state.kinds[each["kind"]], state.caches[each["kind"]], image)
+                Request(
+                    at,
+                    int(each["arrival"]),
+                    state.request_classes[each["request_class"]],
+                    state.caches[each["request_class"]],
+                    image,
+                )
             )
         self.turns = [0, 0, 0, 0]
         self.moving: list[tuple[int, Request, Replica]] = []
@@ -123,17 +129,17 @@ class PlainFleet:
                     self.begin(replica)
 
     def send(self, request: Request) -> None:
-        last = int(request.kind["output"]) - 1
+        last = int(request.kind["output_tokens"]) - 1
         largest = request.bytes_at(self.groups, last)
-        if request.kind["splits"]:
+        if request.kind["chunkable"]:
             largest = max(largest, request.prompt_bytes(self.groups, last))
-        large = largest > self.limits.kv_capacity or not request.kind["fits"]
-        if request.kind["context"] > self.limits.context or large:
-            why = 1 if request.kind["context"] > self.limits.context else 2
+        large = largest > self.limits.kv_bytes or not request.kind["activations_fit"]
+        if request.kind["context_tokens"] > self.limits.context_tokens or large:
+            why = 1 if request.kind["context_tokens"] > self.limits.context_tokens else 2
             self.note(self.now, "reject", request.index, -1, why)
             return
         self.in_flight += 1
-        request.goal = int(request.kind["prompt"])
+        request.goal = int(request.kind["prompt_tokens"])
         if self.pool(WHOLE):
             self.enqueue(request, WHOLE)
         elif self.pool(ENCODES) and request.kind["encoder_tokens"] > 0:
@@ -175,12 +181,12 @@ class PlainFleet:
         preempted = False
         for each in replica.running:
             each.chunk = 0 if each.computed == each.goal else None
-        while replica.running and self.bytes_after(replica, 1) > self.limits.kv_capacity:
+        while replica.running and self.bytes_after(replica, 1) > self.limits.kv_bytes:
             self.preempt(replica)
             preempted = True
         self.reserve(replica, 1)
         room = max(0, self.limits.max_tokens - sum(each.chunk == 0 for each in replica.running))
-        encoder_left, prompts, replica.other = self.limits.encoder_budget, 0, 0
+        encoder_left, prompts, replica.other = self.limits.encoder_budget_tokens, 0, 0
         for each in replica.running:
             if each.chunk is None and room > 0:
                 each.chunk = min(each.goal - each.computed, room)
@@ -195,10 +201,10 @@ class PlainFleet:
             fresh = own_cache and request.image not in replica.in_use and request.image not in replica.unused
             fresh = fresh or (sees and replica.role == DECODES)
             tokens = int(request.kind["encoder_tokens"])
-            if fresh and tokens > encoder_left and encoder_left < self.limits.encoder_budget:
+            if fresh and tokens > encoder_left and encoder_left < self.limits.encoder_budget_tokens:
                 break
             held = sum(each for _, each in replica.in_use.values())
-            if fresh and own_cache and held > 0 and held + tokens > self.limits.encoder_cache:
+            if fresh and own_cache and held > 0 and held + tokens > self.limits.encoder_cache_tokens:
                 break
             chunk = shared = need = 0
             if replica.role != ENCODES:
@@ -206,14 +212,14 @@ class PlainFleet:
                     shared = int(self.limits.prefix_share * request.goal) // BLOCK * BLOCK
                     shared = min(shared, request.goal - 1)
                     chunk = request.goal - shared
-                    if chunk > room and request.kind["splits"]:
+                    if chunk > room and request.kind["chunkable"]:
                         chunk = room
                     elif chunk > room and prompts > 0:
                         break
                 need = request.bytes_at(self.groups, request.generated)
                 if not prefilled and shared + chunk < request.goal:
                     need = max(need, request.prompt_bytes(self.groups, request.generated))
-                if replica.used_bytes() + need > self.limits.kv_capacity:
+                if replica.used_bytes() + need > self.limits.kv_bytes:
                     break
                 if not prefilled:
                     request.shared = request.computed = shared
@@ -223,7 +229,7 @@ class PlainFleet:
                 self.use_image(replica, request)
             if fresh:
                 encoder_left = max(0, encoder_left - tokens)
-                encoded.append(int(request.kind["images"]))
+                encoded.append(int(request.kind["encoder_row"]))
                 row, like = self.encoder[encoded[-1]].tolist(), encoded.count(encoded[-1])
                 ticks = at_number(row, like) - (at_number(row, like - 1) if like > 1 else 0)
                 replica.other += ticks
@@ -236,13 +242,13 @@ class PlainFleet:
             return
         steps = 1
         if prompts == 0 and replica.role != ENCODES and not (preempted and replica.waiting):
-            steps = min(int(each.kind["output"]) - each.generated for each in replica.running)
-            while steps > 1 and self.bytes_after(replica, steps) > self.limits.kv_capacity:
+            steps = min(int(each.kind["output_tokens"]) - each.generated for each in replica.running)
+            while steps > 1 and self.bytes_after(replica, steps) > self.limits.kv_bytes:
                 steps -= 1
         choosing = []
         for each in replica.running:
             through = each.chunk and each.computed + each.chunk == each.goal
-            elsewhere = each.kind["early"] and replica.role != DECODES and self.pool(ENCODES)
+            elsewhere = each.kind["selects_with_encoder"] and replica.role != DECODES and self.pool(ENCODES)
             if (elsewhere and replica.role == ENCODES) or (through and not elsewhere and replica.role != ENCODES):
                 choosing.append(each.kind)
         replica.other += sum(self.timing.share(kind, "selection_ticks", 0, len(choosing)) for kind in choosing)
@@ -272,7 +278,7 @@ class PlainFleet:
         request.blocks_bytes = 0
         if request.computed < request.goal and self.has_encoder_cache(replica) and request.kind["encoder_tokens"]:
             self.leave_image(replica, request)
-        request.goal, request.computed = int(request.kind["prompt"]) + request.generated, 0
+        request.goal, request.computed = int(request.kind["prompt_tokens"]) + request.generated, 0
         replica.waiting.insert(0, request)
         self.note(self.now, "preempt", request.index, replica.index, request.generated)
 
@@ -296,7 +302,7 @@ class PlainFleet:
                     request.generated += 1
                     if request.generated == 1:
                         self.note(self.now, "first_token", request.index, replica.index)
-            if request.generated == request.kind["output"]:
+            if request.generated == request.kind["output_tokens"]:
                 replica.running.remove(request)
                 request.blocks_bytes = 0
                 self.in_flight -= 1
@@ -337,7 +343,7 @@ class PlainFleet:
         def total() -> int:
             return sum(tokens for _, tokens in [*replica.in_use.values(), *replica.unused.values()])
 
-        while replica.queue and total() > self.limits.encoder_cache:
+        while replica.queue and total() > self.limits.encoder_cache_tokens:
             index, image = replica.queue.pop(0)
             if image in replica.unused and replica.unused[image][0] == index:
                 del replica.unused[image]

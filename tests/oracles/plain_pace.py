@@ -18,21 +18,29 @@ TICKS_PER_S = 2**42
 
 def cached(cache: Any, generated: int) -> tuple[int, int]:
     """Entries of a head that keeps everything, and of another, after so many generated tokens."""
-    if generated <= cache["free"]:
+    if generated <= cache["eviction_start"]:
         grown = generated
     else:
-        grown = cache["free"] + cache["retain_num"] * (generated - cache["free"]) // cache["retain_den"]
-    return min(cache["tokens"] + grown, cache["window"]), min(cache["held"] + grown, cache["limit"])
+        grown = (
+            cache["eviction_start"] + cache["retain_num"] * (generated - cache["eviction_start"]) // cache["retain_den"]
+        )
+    return min(cache["prompt_tokens"] + grown, cache["window_cap"]), min(
+        cache["kept_tokens"] + grown, cache["budget_cap"]
+    )
 
 
 def attended(cache: Any, step: int, chunked: bool) -> int:
     """Entries that one decode step meets, after ``step`` generated tokens are cached."""
     whole, other = cached(cache, step)
-    if chunked and cache["chunk"] > 0:
-        begun = (cache["tokens"] + step) % cache["chunk"]
+    if chunked and cache["chunk_tokens"] > 0:
+        begun = (cache["prompt_tokens"] + step) % cache["chunk_tokens"]
         whole, other = min(whole, begun), min(other, begun)
     heads = int(cache["kv_heads"])
-    return int(cache["whole"]) * int(whole) + (heads - int(cache["whole"])) * int(other) + heads * int(cache["own"])
+    return (
+        int(cache["full_heads"]) * int(whole)
+        + (heads - int(cache["full_heads"])) * int(other)
+        + heads * int(cache["self_token"])
+    )
 
 
 def at_number(powers: list[int], number: int) -> int:
@@ -47,7 +55,7 @@ class PlainPace:
     """Times of steps for requests as `oracles.plain_fleet` has them."""
 
     def __init__(self, state: State, pace: StepTimeModel) -> None:
-        self.pace, self.groups, self.sharing = pace, state.groups, state.sharing
+        self.pace, self.groups, self.sharing = pace, state.groups, state.batch_scaling
 
     def share(self, kind: Any, name: str, row: int, number: int, ticks: int | None = None) -> int:
         """What one of so many requests adds of the method's own work."""
@@ -65,37 +73,39 @@ class PlainPace:
         batch = [each for each in running if each.chunk is not None]
         selecting, decoders = 0, [each for each in batch if each.chunk == 0]
         for each in decoders:
-            whole, all_steps = int(each.kind["decode_selection_ticks"]), max(1, int(each.kind["output"]) - 1)
+            whole, all_steps = int(each.kind["decode_selection_ticks"]), max(1, int(each.kind["output_tokens"]) - 1)
             before = each.generated - 1
             part = whole * (before + steps) // all_steps - whole * before // all_steps
             selecting += self.share(each.kind, "decode_selection_ticks", 1, len(decoders), part)
         ticks = self.pace.host_ticks
         for at, group in enumerate(self.groups):
-            kind, cross = model.lm_kinds[group["kind"]], bool(model.lm_kinds[group["kind"]]["cross"])
-            decoding = [e for e in batch if e.chunk == 0 and (e.caches[at]["tokens"] or e.caches[at]["own"])]
+            kind, cross = model.lm_kinds[group["layer_kind"]], bool(model.lm_kinds[group["layer_kind"]]["cross"])
+            decoding = [
+                e for e in batch if e.chunk == 0 and (e.caches[at]["prompt_tokens"] or e.caches[at]["self_token"])
+            ]
             prompts = []
             for each in batch:
                 if not each.chunk:
                     continue
                 cache = each.caches[at]
-                entered = int(cache["queries"]) + each.goal - int(each.kind["prompt"])
+                entered = int(cache["queries"]) + each.goal - int(each.kind["prompt_tokens"])
                 first = entered * each.computed // each.goal
                 last = entered * (each.computed + each.chunk) // each.goal
-                if last > first and not (cross and cache["visual"] == 0):
+                if last > first and not (cross and cache["visual_tokens"] == 0):
                     prompts.append((cache, first, last, each.computed == each.shared))
             queries = sum(last - first for _, first, last, _ in prompts)
             if not decoding and not prompts:
                 continue
             kv_rows = queries + len(decoding)
             if cross:
-                kv_rows = sum(int(cache["visual"]) for cache, *_, new in prompts if new)
+                kv_rows = sum(int(cache["visual_tokens"]) for cache, *_, new in prompts if new)
             tokens = queries + len(decoding)
             used = put_dense(rows, 0, kind, PREFILL, 0, 1, 1, tokens, kv_rows, tokens, precision)
             layer = self.seconds(rows[:used])
             if prompts:
                 keys, pairs, rectangle, unfused = 0, 0, 0, 0
                 for cache, first, last, _ in prompts:
-                    visual = int(cache["visual"])
+                    visual = int(cache["visual_tokens"])
                     unfused = max(unfused, int(cache["unfused"]))
                     if cross:
                         keys, pairs = keys + visual, pairs + (last - first) * visual
@@ -128,7 +138,7 @@ class PlainPace:
         return steps * (ticks + self.seconds(rows[:used])) + selecting
 
     def pairs(self, kind: Any, cache: Any, tokens: int) -> int:
-        visual = min(int(cache["visual"]), tokens)
+        visual = min(int(cache["visual_tokens"]), tokens)
         images, window, chunk = int(cache["images"]), int(kind["window_tokens"]), int(kind["chunk_tokens"])
         return prefill_pairs(self.pace.model.mask, tokens, visual, images, window, chunk)
 

@@ -71,9 +71,8 @@ def test_a_higher_rate_never_takes_longer(
     slow, fast = (operator_times(rows, each, 1)[0][:, 1] for each in (gpu, better))
     assert (fast <= slow * CLOSE).all()
     # What ends sooner is also throttled less.
-    throttle = max(
-        float(numbers["throttle"].max()) for numbers in (gpu.gemm, gpu.prefill_attention, gpu.encoder_attention)
-    )
+    fitted = (gpu.gemm, gpu.prefill_attention, gpu.encoder_attention)
+    throttle = max(float(numbers["throttle"].max()) for numbers in fitted)
     assert (slow <= fast * factor * (1 + throttle)).all()
 
 

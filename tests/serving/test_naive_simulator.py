@@ -158,7 +158,7 @@ def check_conservation(state: State, log: list[Any], number: int) -> None:
     assert fleet["allocated_bytes"] == fleet["freed_bytes"]
     assert fleet["kv_bytes"] == fleet["waiting"] == fleet["running"] == fleet["busy"] == fleet["in_flight"] == 0
     assert (state.replicas["kv_bytes"] == 0).all()
-    assert (state.replicas["referenced"] == 0).all()
+    assert (state.replicas["referenced_tokens"] == 0).all()
 
 
 @pytest.mark.parametrize("index", range(len(SETTINGS)))

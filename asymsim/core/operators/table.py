@@ -302,7 +302,7 @@ def put_decode_attention(
     work.kv[segment, index, 1] = final // kv_heads
     work.kv[segment, index, 2] = kept
     # The framework attends to all that is cached, and in self-attention to the step's own token.
-    work.kv[segment, index, 3] = torch_attended - steps * cache.own * kv_heads
+    work.kv[segment, index, 3] = torch_attended - steps * cache.self_token * kv_heads
     flops = 4 * kind["queries_per_kv_head"] * size * layers * batch
     totals[FIRST_STEP_FLOPS] += attended_entries(cache, 1) * flops
     totals[FIRST_STEP_TORCH_FLOPS] += framework_entries(cache, 1) * flops

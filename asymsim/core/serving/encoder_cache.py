@@ -14,36 +14,36 @@ def is_cached(state: State, replica: int, index: int) -> bool:
     """Whether a request's embeddings are there, in use or not."""
     image = state.requests[index]["image"]
     if image == NONE:
-        return state.requests[index]["resident"] == 1
-    return state.uses[replica, image] > 0 or state.holder[replica, image] != NONE
+        return state.requests[index]["cached_unused"] == 1
+    return state.image_references[replica, image] > 0 or state.image_last_request[replica, image] != NONE
 
 
 @inlined
 def has_room(state: State, limits: Capacity, replica: int, tokens: int) -> bool:
     """Whether ``tokens`` more may be in use; more than the whole cache may alone."""
-    used = state.replicas[replica]["referenced"]
-    return used == 0 or used + tokens <= limits.encoder_cache
+    used = state.replicas[replica]["referenced_tokens"]
+    return used == 0 or used + tokens <= limits.encoder_cache_tokens
 
 
 @inlined
 def acquire(state: State, limits: Capacity, replica: int, index: int) -> None:
     """Begin to use a request's embeddings, evicting others if these are new."""
     request, place = state.requests[index], state.replicas[replica]
-    image, tokens = request["image"], state.kinds[request["kind"]]["encoder_tokens"]
+    image, tokens = request["image"], state.request_classes[request["request_class"]]["encoder_tokens"]
     if image == NONE:
-        if request["resident"] == 1:
-            request["resident"] = 0
-            place["unreferenced"] -= tokens
+        if request["cached_unused"] == 1:
+            request["cached_unused"] = 0
+            place["unreferenced_tokens"] -= tokens
     else:
-        state.uses[replica, image] += 1
-        if state.uses[replica, image] > 1:
+        state.image_references[replica, image] += 1
+        if state.image_references[replica, image] > 1:
             return
-        holder = state.holder[replica, image]
+        holder = state.image_last_request[replica, image]
         if holder != NONE:
-            state.requests[holder]["resident"] = 0
-            state.holder[replica, image] = NONE
-            place["unreferenced"] -= tokens
-    place["referenced"] += tokens
+            state.requests[holder]["cached_unused"] = 0
+            state.image_last_request[replica, image] = NONE
+            place["unreferenced_tokens"] -= tokens
+    place["referenced_tokens"] += tokens
     evict(state, limits, replica)
 
 
@@ -51,22 +51,22 @@ def acquire(state: State, limits: Capacity, replica: int, index: int) -> None:
 def release(state: State, limits: Capacity, replica: int, index: int) -> None:
     """End a request's use of its embeddings; they stay as long as there is room."""
     request, place = state.requests[index], state.replicas[replica]
-    image, tokens = request["image"], state.kinds[request["kind"]]["encoder_tokens"]
+    image, tokens = request["image"], state.request_classes[request["request_class"]]["encoder_tokens"]
     if image != NONE:
-        state.uses[replica, image] -= 1
-        if state.uses[replica, image] > 0:
+        state.image_references[replica, image] -= 1
+        if state.image_references[replica, image] > 0:
             return
-        state.holder[replica, image] = index
-    place["referenced"] -= tokens
-    place["unreferenced"] += tokens
-    request["resident"] = 1
-    if request["in_freed"] == 0:
-        request["in_freed"], request["freed_next"] = 1, NONE
-        if place["freed_tail"] == NONE:
-            place["freed_head"] = index
+        state.image_last_request[replica, image] = index
+    place["referenced_tokens"] -= tokens
+    place["unreferenced_tokens"] += tokens
+    request["cached_unused"] = 1
+    if request["in_eviction_queue"] == 0:
+        request["in_eviction_queue"], request["eviction_next"] = 1, NONE
+        if place["eviction_tail"] == NONE:
+            place["eviction_head"] = index
         else:
-            state.requests[place["freed_tail"]]["freed_next"] = index
-        place["freed_tail"] = index
+            state.requests[place["eviction_tail"]]["eviction_next"] = index
+        place["eviction_tail"] = index
     evict(state, limits, replica)
 
 
@@ -74,14 +74,17 @@ def release(state: State, limits: Capacity, replica: int, index: int) -> None:
 def evict(state: State, limits: Capacity, replica: int) -> None:
     """Drop the oldest embeddings that nobody uses until the rest fits."""
     place = state.replicas[replica]
-    while place["freed_head"] != NONE and place["referenced"] + place["unreferenced"] > limits.encoder_cache:
-        oldest = state.requests[place["freed_head"]]
-        if oldest["resident"] == 1:
-            oldest["resident"] = 0
-            place["unreferenced"] -= state.kinds[oldest["kind"]]["encoder_tokens"]
+    while (
+        place["eviction_head"] != NONE
+        and place["referenced_tokens"] + place["unreferenced_tokens"] > limits.encoder_cache_tokens
+    ):
+        oldest = state.requests[place["eviction_head"]]
+        if oldest["cached_unused"] == 1:
+            oldest["cached_unused"] = 0
+            place["unreferenced_tokens"] -= state.request_classes[oldest["request_class"]]["encoder_tokens"]
             if oldest["image"] != NONE:
-                state.holder[replica, oldest["image"]] = NONE
-        oldest["in_freed"] = 0
-        place["freed_head"] = oldest["freed_next"]
-        if place["freed_head"] == NONE:
-            place["freed_tail"] = NONE
+                state.image_last_request[replica, oldest["image"]] = NONE
+        oldest["in_eviction_queue"] = 0
+        place["eviction_head"] = oldest["eviction_next"]
+        if place["eviction_head"] == NONE:
+            place["eviction_tail"] = NONE

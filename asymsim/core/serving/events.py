@@ -28,27 +28,27 @@ def count_token_gaps(state: State, ticks: int, number: int) -> None:
     """Count ``number`` times of ``ticks`` between two tokens."""
     place = 0
     if ticks * TICK_S > GAP_FIRST_S:
-        place = min(len(state.gaps) - 1, int(math.log(ticks * TICK_S / GAP_FIRST_S) / LOG_RATIO))
-    state.gaps[place] += number
+        place = min(len(state.token_gaps) - 1, int(math.log(ticks * TICK_S / GAP_FIRST_S) / LOG_RATIO))
+    state.token_gaps[place] += number
 
 
 @inlined
 def sample_cluster(state: State, now: int) -> None:
     """Add the fleet's state, as it was since the last event, to the windows up to ``now``."""
     fleet, samples = state.fleet[0], state.samples
-    while fleet["sampled"] < now:
-        at = fleet["sampled"] // fleet["window_ticks"]
+    while fleet["sampled_until"] < now:
+        at = fleet["sampled_until"] // fleet["window_ticks"]
         if at >= len(samples):
             join_windows(state)
             continue
         until = min(now, (at + 1) * fleet["window_ticks"])
-        window, span = samples[at], float(until - fleet["sampled"])
+        window, span = samples[at], float(until - fleet["sampled_until"])
         window["waiting"] += fleet["waiting"] * span
         window["running"] += fleet["running"] * span
         window["kv_bytes"] += fleet["kv_bytes"] * span
         window["busy"] += fleet["busy"] * span
         window["kv_peak"] = max(window["kv_peak"], fleet["kv_bytes"])
-        fleet["sampled"] = until
+        fleet["sampled_until"] = until
 
 
 @inlined
@@ -87,7 +87,7 @@ def put_at(state: State, at: int, ticks: int, rank: int, request: int, replica: 
     planned = state.heap[at]
     planned["ticks"], planned["rank"], planned["request"], planned["replica"] = ticks, rank, request, replica
     if request == NONE:
-        state.replicas[replica]["planned"] = at
+        state.replicas[replica]["heap_index"] = at
 
 
 @inlined
@@ -111,18 +111,18 @@ def rise(state: State, at: int) -> None:
 def schedule_transfer_arrival(state: State, ticks: int, request: int, source: int) -> None:
     """Plan a request's arrival from another pool."""
     fleet = state.fleet[0]
-    put_at(state, fleet["heap"], ticks, request, request, source)
-    fleet["heap"] += 1
-    rise(state, fleet["heap"] - 1)
+    put_at(state, fleet["heap_size"], ticks, request, request, source)
+    fleet["heap_size"] += 1
+    rise(state, fleet["heap_size"] - 1)
 
 
 @inlined
 def schedule_burst_end(state: State, ticks: int, replica: int) -> None:
     """Plan the end of a replica's stretch, or bring it forward."""
-    fleet, at = state.fleet[0], state.replicas[replica]["planned"]
+    fleet, at = state.fleet[0], state.replicas[replica]["heap_index"]
     if at == NONE:
-        at = fleet["heap"]
-        fleet["heap"] += 1
+        at = fleet["heap_size"]
+        fleet["heap_size"] += 1
     put_at(state, at, ticks, len(state.requests) + replica, NONE, replica)
     rise(state, at)
 
@@ -131,11 +131,11 @@ def schedule_burst_end(state: State, ticks: int, replica: int) -> None:
 def pop_event(state: State) -> None:
     """Take the first event off the heap."""
     fleet = state.fleet[0]
-    fleet["heap"] -= 1
-    number, at = fleet["heap"], 0
+    fleet["heap_size"] -= 1
+    number, at = fleet["heap_size"], 0
     swap(state, 0, number)
     if state.heap[number]["request"] == NONE:
-        state.replicas[state.heap[number]["replica"]]["planned"] = NONE
+        state.replicas[state.heap[number]["replica"]]["heap_index"] = NONE
     while 2 * at + 1 < number:
         least = 2 * at + 1
         if least + 1 < number and comes_before(state, least + 1, least):

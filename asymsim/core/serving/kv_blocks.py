@@ -24,7 +24,7 @@ def prompt_bytes(state: State, kind: int, generated: int) -> int:
     total = 0
     for index in range(len(state.groups)):
         cache = state.caches[kind, index]
-        tokens = min(cache["tokens"] + generated * cache["own"], cache["window"])
+        tokens = min(cache["prompt_tokens"] + generated * cache["self_token"], cache["window_cap"])
         blocks = -(-tokens // KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS
         total += cache["kv_heads"] * blocks * state.groups[index]["entry_bytes"]
     return total
@@ -49,9 +49,9 @@ def allocate_for_steps(state: State, replica: int, steps: int) -> None:
     """Let every decoding request hold what it will have after ``steps``."""
     place, fleet, allocated, freed = state.replicas[replica], state.fleet[0], 0, 0
     for at in range(place["running"]):
-        request = state.requests[state.runs[replica, at]]
+        request = state.requests[state.running_requests[replica, at]]
         if request["chunk"] == 0:
-            kv_bytes = cache_bytes(state, request["kind"], request["generated"] - 1 + steps, KV_BLOCK_TOKENS)
+            kv_bytes = cache_bytes(state, request["request_class"], request["generated"] - 1 + steps, KV_BLOCK_TOKENS)
             allocated += max(0, kv_bytes - request["kv_bytes"])
             freed += max(0, request["kv_bytes"] - kv_bytes)
             request["kv_bytes"] = kv_bytes

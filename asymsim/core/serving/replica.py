@@ -16,15 +16,15 @@ from asymsim.core.serving.encoder_cache import release
 from asymsim.core.serving.events import count_token_gaps, log_event, schedule_burst_end, schedule_transfer_arrival
 from asymsim.core.serving.kv_blocks import allocate, allocate_for_steps, cache_bytes
 from asymsim.core.serving.layout import (
-    DECODES,
+    DECODE_ONLY,
     DONE,
-    ENCODES,
+    ENCODER_ONLY,
     FINISH,
     FIRST_TOKEN,
     NEVER,
     NONE,
     PREEMPT,
-    PREFILLS,
+    PREFILL_ONLY,
     STEP,
     TRANSFER,
     Capacity,
@@ -40,20 +40,20 @@ def preempt_last(state: State, limits: Capacity, replica: int, now: int) -> None
     place, fleet = state.replicas[replica], state.fleet[0]
     place["running"] -= 1
     fleet["running"] -= 1
-    index = state.runs[replica, place["running"]]
+    index = state.running_requests[replica, place["running"]]
     request = state.requests[index]
     allocate(state, replica, index, 0)
-    if request["computed"] < request["goal"]:
+    if request["computed"] < request["prefill_tokens"]:
         release_images(state, limits, replica, index)
-    elif request["owed"] == NONE:
-        request["owed"] = now
-    request["goal"] = state.kinds[request["kind"]]["prompt"] + request["generated"]
+    elif request["gap_start"] == NONE:
+        request["gap_start"] = now
+    request["prefill_tokens"] = state.request_classes[request["request_class"]]["prompt_tokens"] + request["generated"]
     request["computed"] = 0
     request["preemptions"] += 1
-    request["next"] = place["head"]
-    place["head"] = index
-    if place["tail"] == NONE:
-        place["tail"] = index
+    request["queue_next"] = place["queue_head"]
+    place["queue_head"] = index
+    if place["queue_tail"] == NONE:
+        place["queue_tail"] = index
     place["waiting"] += 1
     fleet["waiting"] += 1
     log_event(state, now, PREEMPT, index, replica, request["generated"], 0)
@@ -65,24 +65,24 @@ def schedule_step(state: State, limits: Capacity, replica: int, now: int) -> int
     place = state.replicas[replica]
     decoding, preempted = 0, False
     for at in range(place["running"]):
-        request = state.requests[state.runs[replica, at]]
-        request["chunk"] = 0 if request["computed"] == request["goal"] else NONE
+        request = state.requests[state.running_requests[replica, at]]
+        request["chunk"] = 0 if request["computed"] == request["prefill_tokens"] else NONE
     allocate_for_steps(state, replica, 1)
-    while place["running"] > 0 and place["kv_bytes"] > limits.kv_capacity:
+    while place["running"] > 0 and place["kv_bytes"] > limits.kv_bytes:
         preempt_last(state, limits, replica, now)
         preempted = True
     for at in range(place["running"]):
-        decoding += 1 if state.requests[state.runs[replica, at]]["chunk"] == 0 else 0
+        decoding += 1 if state.requests[state.running_requests[replica, at]]["chunk"] == 0 else 0
     room, prompts = max(0, limits.max_tokens - decoding), 0
-    place["other"], place["encoder_left"] = 0, limits.encoder_budget
+    place["extra_ticks"], place["encoder_budget_left"] = 0, limits.encoder_budget_tokens
     for at in range(place["running"]):
-        request = state.requests[state.runs[replica, at]]
+        request = state.requests[state.running_requests[replica, at]]
         if request["chunk"] == NONE and room > 0:
-            request["chunk"] = min(request["goal"] - request["computed"], room)
+            request["chunk"] = min(request["prefill_tokens"] - request["computed"], room)
             room -= request["chunk"]
             prompts += 1
-    while not preempted and place["head"] != NONE and place["running"] < limits.max_seqs and room > 0:
-        index = place["head"]
+    while not preempted and place["queue_head"] != NONE and place["running"] < limits.max_seqs and room > 0:
+        index = place["queue_head"]
         taken = admit(state, limits, replica, now, room, prompts)
         if taken == 0:
             break
@@ -90,15 +90,15 @@ def schedule_step(state: State, limits: Capacity, replica: int, now: int) -> int
         prompts += 1 if state.requests[index]["chunk"] > 0 else 0
     fleet = state.fleet[0]
     if place["running"] == 0:
-        fleet["busy"] -= place["at_work"]
-        place["at_work"] = 0
+        fleet["busy"] -= place["busy"]
+        place["busy"] = 0
         return 0
     steps = 1
-    if prompts == 0 and place["role"] != ENCODES and not (preempted and place["head"] != NONE):
+    if prompts == 0 and place["role"] != ENCODER_ONLY and not (preempted and place["queue_head"] != NONE):
         steps = steps_alike(state, limits, replica)
-    place["other"] += selection_ticks(state, replica)
-    fleet["busy"] += 1 - place["at_work"]
-    place["at_work"] = 1
+    place["extra_ticks"] += selection_ticks(state, replica)
+    fleet["busy"] += 1 - place["busy"]
+    place["busy"] = 1
     return steps
 
 
@@ -107,19 +107,19 @@ def selection_ticks(state: State, replica: int) -> int:
     """The method's own work on the prompts that a step completes, as far as a replica of this role does it."""
     place, role, prompts, ticks = state.replicas[replica], state.replicas[replica]["role"], 0, 0
     # With a pool of encoders, what ends with the encoder is done there, unless a decoder makes a lost cache anew.
-    pooled = role != DECODES and state.fleet[0]["number"][ENCODES] > 0
+    pooled = role != DECODE_ONLY and state.fleet[0]["replicas"][ENCODER_ONLY] > 0
     for turn in range(2):
         for at in range(place["running"]):
-            request = state.requests[state.runs[replica, at]]
-            kind = state.kinds[request["kind"]]
-            early = kind["early"] == 1 and pooled
-            ends = request["chunk"] > 0 and request["computed"] + request["chunk"] == request["goal"]
-            if early == (role == ENCODES) and (ends or role == ENCODES):
+            request = state.requests[state.running_requests[replica, at]]
+            kind = state.request_classes[request["request_class"]]
+            early = kind["selects_with_encoder"] == 1 and pooled
+            ends = request["chunk"] > 0 and request["computed"] + request["chunk"] == request["prefill_tokens"]
+            if early == (role == ENCODER_ONLY) and (ends or role == ENCODER_ONLY):
                 if turn == 0:
                     prompts += 1
                 else:
                     ticks += scaled_ticks(
-                        kind["selection_ticks"], interpolated_share(state.sharing[kind["schedule"], 0], prompts)
+                        kind["selection_ticks"], interpolated_share(state.batch_scaling[kind["schedule"], 0], prompts)
                     )
     return ticks
 
@@ -129,16 +129,16 @@ def steps_alike(state: State, limits: Capacity, replica: int) -> int:
     """Steps until a request is done or the cache is full; what runs then holds the cache that these need."""
     place, low, high = state.replicas[replica], 1, NEVER
     for at in range(place["running"]):
-        request = state.requests[state.runs[replica, at]]
-        high = min(high, state.kinds[request["kind"]]["output"] - request["generated"])
+        request = state.requests[state.running_requests[replica, at]]
+        high = min(high, state.request_classes[request["request_class"]]["output_tokens"] - request["generated"])
     if high > 1:
         allocate_for_steps(state, replica, high)
-    if place["kv_bytes"] <= limits.kv_capacity:
+    if place["kv_bytes"] <= limits.kv_bytes:
         return high
     while high - low > 1:
         middle = (low + high) // 2
         allocate_for_steps(state, replica, middle)
-        if place["kv_bytes"] <= limits.kv_capacity:
+        if place["kv_bytes"] <= limits.kv_bytes:
             low = middle
         else:
             high = middle
@@ -150,12 +150,12 @@ def steps_alike(state: State, limits: Capacity, replica: int) -> int:
 def plan_burst(state: State, pace: StepTimeModel, replica: int, start: int, steps: int) -> None:
     """Plan a stretch of ``steps`` from ``start``, whose cache is held."""
     place = state.replicas[replica]
-    ticks = place["other"]
-    if place["role"] == ENCODES:
+    ticks = place["extra_ticks"]
+    if place["role"] == ENCODER_ONLY:
         ticks += pace.host_ticks
     else:
         ticks += burst_ticks(state, pace, replica, steps)
-    place["start"], place["steps"], place["ticks"] = start, steps, ticks
+    place["burst_start"], place["burst_steps"], place["burst_ticks"] = start, steps, ticks
     schedule_burst_end(state, start + ticks, replica)
 
 
@@ -163,65 +163,68 @@ def plan_burst(state: State, pace: StepTimeModel, replica: int, start: int, step
 def shorten_burst(state: State, pace: StepTimeModel, replica: int, now: int) -> None:
     """End a stretch with the first step that is over at ``now``, so that who came can be scheduled then."""
     place = state.replicas[replica]
-    steps = max(1, -(-(now - place["start"]) // max(1, place["ticks"] // place["steps"])))
-    while steps < place["steps"] and place["start"] + burst_ticks(state, pace, replica, steps) < now:
+    steps = max(1, -(-(now - place["burst_start"]) // max(1, place["burst_ticks"] // place["burst_steps"])))
+    while steps < place["burst_steps"] and place["burst_start"] + burst_ticks(state, pace, replica, steps) < now:
         steps += 1
-    if steps < place["steps"]:
+    if steps < place["burst_steps"]:
         allocate_for_steps(state, replica, steps)
-        plan_burst(state, pace, replica, place["start"], steps)
+        plan_burst(state, pace, replica, place["burst_start"], steps)
 
 
 @kernel
 def end_burst(state: State, limits: Capacity, replica: int) -> None:
     """End a stretch: tokens are there, requests done or on their way to the next pool."""
     place, fleet = state.replicas[replica], state.fleet[0]
-    steps, role = place["steps"], place["role"]
-    now = place["start"] + place["ticks"]
-    place["busy_ticks"] += place["ticks"]
+    steps, role = place["burst_steps"], place["role"]
+    now = place["burst_start"] + place["burst_ticks"]
+    place["busy_ticks"] += place["burst_ticks"]
     fleet["steps"] += steps
-    log_event(state, place["start"], STEP, NONE, replica, steps, place["ticks"])
-    step, gaps, kept = place["ticks"] // steps, 0, 0
+    log_event(state, place["burst_start"], STEP, NONE, replica, steps, place["burst_ticks"])
+    step, gaps, kept = place["burst_ticks"] // steps, 0, 0
     for at in range(place["running"]):
-        index = state.runs[replica, at]
+        index = state.running_requests[replica, at]
         request = state.requests[index]
-        kind = state.kinds[request["kind"]]
+        kind = state.request_classes[request["request_class"]]
         chunk, stays = request["chunk"], True
-        if role == ENCODES:
+        if role == ENCODER_ONLY:
             release_images(state, limits, replica, index)
             hand_over(state, limits, replica, index, now, kind["embedding_bytes"])
             stays = False
         elif chunk == 0:
             gaps += steps
-            if request["owed"] != NONE:
-                count_token_gaps(state, place["start"] + step - request["owed"], 1)
-                request["owed"], gaps = NONE, gaps - 1
+            if request["gap_start"] != NONE:
+                count_token_gaps(state, place["burst_start"] + step - request["gap_start"], 1)
+                request["gap_start"], gaps = NONE, gaps - 1
             request["generated"] += steps
         elif chunk > 0:
             request["computed"] += chunk
-            if request["computed"] == request["goal"]:
+            if request["computed"] == request["prefill_tokens"]:
                 allocate(
-                    state, replica, index, cache_bytes(state, request["kind"], request["generated"], KV_BLOCK_TOKENS)
+                    state,
+                    replica,
+                    index,
+                    cache_bytes(state, request["request_class"], request["generated"], KV_BLOCK_TOKENS),
                 )
                 release_images(state, limits, replica, index)
                 request["generated"] += 1
-                if request["first"] == NEVER:
-                    request["first"], request["replica"] = now, replica
+                if request["first_token"] == NEVER:
+                    request["first_token"], request["replica"] = now, replica
                     log_event(state, now, FIRST_TOKEN, index, replica, 0, 0)
-                elif request["owed"] != NONE:
-                    count_token_gaps(state, now - request["owed"], 1)
-                request["owed"] = NONE
-        if stays and request["generated"] == kind["output"]:
+                elif request["gap_start"] != NONE:
+                    count_token_gaps(state, now - request["gap_start"], 1)
+                request["gap_start"] = NONE
+        if stays and request["generated"] == kind["output_tokens"]:
             allocate(state, replica, index, 0)
             request["finished"], request["status"] = now, DONE
             fleet["in_flight"] -= 1
             log_event(state, now, FINISH, index, replica, 0, 0)
             stays = False
-        elif role == PREFILLS and stays and request["computed"] == request["goal"]:
-            request["owed"] = now
-            hand_over(state, limits, replica, index, now, cache_bytes(state, request["kind"], 0, 1))
+        elif role == PREFILL_ONLY and stays and request["computed"] == request["prefill_tokens"]:
+            request["gap_start"] = now
+            hand_over(state, limits, replica, index, now, cache_bytes(state, request["request_class"], 0, 1))
             stays = False
         if stays:
-            state.runs[replica, kept] = index
+            state.running_requests[replica, kept] = index
             kept += 1
     fleet["running"] -= place["running"] - kept
     place["running"] = kept
@@ -240,7 +243,7 @@ def release_images(state: State, limits: Capacity, replica: int, index: int) -> 
 def hand_over(state: State, limits: Capacity, replica: int, index: int, now: int, moved_bytes: int) -> None:
     """Send a request on its way to the next pool, behind what its replica sends already."""
     place = state.replicas[replica]
-    place["sends_until"] = max(now, place["sends_until"]) + int(moved_bytes * limits.transfer_ticks_per_byte)
-    arrival = place["sends_until"] + limits.transfer_ticks
+    place["link_free"] = max(now, place["link_free"]) + int(moved_bytes * limits.transfer_ticks_per_byte)
+    arrival = place["link_free"] + limits.transfer_ticks
     log_event(state, now, TRANSFER, index, replica, moved_bytes, arrival - now)
     schedule_transfer_arrival(state, arrival, index, replica)

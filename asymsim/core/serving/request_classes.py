@@ -36,18 +36,30 @@ def describe_requests(
         )
         left = run_tower(schedule, load, model.extra_tokens, work.tower_counts)
         run_language_model(schedule, model, load, left, work.lm_counts, work.end)
-        kind["prompt"] = work.lm_counts[0, 1] * model.visual_in_sequence + work.lm_counts[0, 2]
-        kind["output"] = load.output_tokens
+        kind["prompt_tokens"] = work.lm_counts[0, 1] * model.visual_in_sequence + work.lm_counts[0, 2]
+        kind["output_tokens"] = load.output_tokens
         kind["encoder_tokens"] = load.visual_tokens
         kind["embedding_bytes"] = work.end[1] * model.hidden_size
         for group in range(len(groups)):
-            layer, segment = model.lm_kinds[groups[group]["kind"]], segments[group]
+            layer, segment = model.lm_kinds[groups[group]["layer_kind"]], segments[group]
             visual, text = work.lm_counts[segment, 1], work.lm_counts[segment, 2]
             cache, record = cache_of(model, schedule, layer, segment, visual, text), caches[index, group]
-            record["tokens"], record["held"], record["kv_heads"] = cache.tokens, cache.held, cache.kv_heads
-            record["whole"], record["window"], record["limit"] = cache.whole, cache.window, cache.limit
-            record["chunk"], record["free"], record["own"] = cache.chunk, cache.free, cache.own
+            record["prompt_tokens"], record["kept_tokens"], record["kv_heads"] = (
+                cache.prompt_tokens,
+                cache.kept_tokens,
+                cache.kv_heads,
+            )
+            record["full_heads"], record["window_cap"], record["budget_cap"] = (
+                cache.full_heads,
+                cache.window_cap,
+                cache.budget_cap,
+            )
+            record["chunk_tokens"], record["eviction_start"], record["self_token"] = (
+                cache.chunk_tokens,
+                cache.eviction_start,
+                cache.self_token,
+            )
             record["retain_num"], record["retain_den"] = cache.retain_num, cache.retain_den
             record["queries"] = text + visual * model.visual_in_sequence
-            record["visual"], record["images"] = visual, load.images
+            record["visual_tokens"], record["images"] = visual, load.images
             record["unfused"] = schedule.lm_unfused[segment]
