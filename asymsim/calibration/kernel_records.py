@@ -1,4 +1,4 @@
-"""Measured times of kernels, from the CSV that ``asymsim_kernels.measure`` writes, beside the simulator's own."""
+"""Measured times of kernels, from the CSV that ``asymsim_kernels.tools.measure`` writes, beside the simulator's own."""
 
 from __future__ import annotations
 

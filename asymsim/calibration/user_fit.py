@@ -49,7 +49,7 @@ def calibrate_records(
     out: str | Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
-    """Correct a GPU's sections by a CSV of ``asymsim_kernels.measure``, and write them into its file as measured.
+    """Correct a GPU's sections by a CSV of ``asymsim_kernels.tools.measure``, and write them into its file as measured.
 
     Parameters
     ----------

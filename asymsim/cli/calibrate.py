@@ -41,8 +41,9 @@ def calibrate(
         Instead of fitting, try the fitted numbers of one GPU on another, and write the intervals of GPUs without
         measurements.
     records
-        Your own measurements instead of the tables: a CSV of ``python -m asymsim_kernels.measure`` corrects the GPU's
-        operator times; a JSON of ``vllm bench serve --save-result`` gives the host's time per step, as an engine.
+        Your own measurements instead of the tables: a CSV of ``python -m asymsim_kernels.tools.measure`` corrects
+        the GPU's operator times; a JSON of ``vllm bench serve --save-result`` gives the host's time per step, as an
+        engine.
     model
         With a benchmark: what it served, where its model_id is no name of the catalogue.
     dtype

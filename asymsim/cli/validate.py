@@ -66,7 +66,7 @@ def records(file: str, /, *, format: FormatFlag = None, out: OutFlag = None) -> 
     Parameters
     ----------
     file
-        CSV that ``python -m asymsim_kernels.measure`` wrote.
+        CSV that ``python -m asymsim_kernels.tools.measure`` wrote.
     """
     from asymsim.calibration.kernel_records import compare_records, error_summary, read_records
     from asymsim.reporting import validation_view

@@ -77,7 +77,7 @@ def kernels(chosen: Sequence[str] = ()) -> list[Row]:
     """
     _known("kernels", chosen, KERNELS)
     rows = []
-    for each in _program("asymsim_kernels.proof", "--json", *_repeated("--kernel", chosen)):
+    for each in _program("asymsim_kernels.tools.proof", "--json", *_repeated("--kernel", chosen)):
         # Bytes are not compared, so what lies between the operators of an unfused run does not matter.
         operators = kernel_rows(each["kernel"], Shape(each["shape"]), number_format(each["dtype"]), fused=False)
         algorithmic = int(operators["flops"].sum())
@@ -123,7 +123,7 @@ def resources(
     for done, target in enumerate(wanted):
         if progress is not None:
             progress(done, len(wanted))
-        rows += _program("asymsim_kernels.resources", "--format", "json", "--target", target, *arguments)
+        rows += _program("asymsim_kernels.tools.resources", "--format", "json", "--target", target, *arguments)
     if not rows:
         raise InputError("match", ",".join(match), "no build's label holds these words; such as bf16,d128")
     return rows

@@ -19,15 +19,7 @@ import triton.language as tl
 
 from asymsim_kernels import checks
 from asymsim_kernels.scorer import longest_sequence
-from asymsim_kernels.tiles import (
-    ELEMENT_BYTES,
-    Blocks,
-    Build,
-    TileCost,
-    architecture,
-    ceil_div,
-    padded_size,
-)
+from asymsim_kernels.tiles import ELEMENT_BYTES, Blocks, Build, TileCost, architecture, ceil_div, padded_size
 
 HIDDEN_SIZES = (1024, 3072, 4096)
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asymsim_kernels.count import counting
 from asymsim_kernels.tiles import DTYPE_NAMES, Blocks
+from asymsim_kernels.tools.count import counting
 from asymsim_kernels.top_k import LinearBudget, ThresholdBudget, cost, top_k
 from asymsim_reference import selection
 from asymsim_reference.budgets import linear_ratio, score_gap, threshold_ratio

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asymsim_kernels.column_mass import HEAD_SIZES, column_mass, cost
-from asymsim_kernels.count import counting
 from asymsim_kernels.layout import pack_layout
 from asymsim_kernels.prefill import prefill_attention
-from asymsim_kernels.sanitize import sanitizing
 from asymsim_kernels.tiles import DTYPE_NAMES, Blocks
+from asymsim_kernels.tools.count import counting
+from asymsim_kernels.tools.sanitize import sanitizing
 from asymsim_reference.attention import column_mass as reference_mass
 from oracles.kernel_cases import UNSHRUNK, Packed, assert_as_exact, cumulative, heads_first, packed
 

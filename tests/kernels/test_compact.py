@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asymsim_kernels.compact import HEAD_SIZES, compact, cost, default_blocks
-from asymsim_kernels.count import counting
-from asymsim_kernels.sanitize import sanitizing
 from asymsim_kernels.tiles import DTYPE_NAMES, Blocks
+from asymsim_kernels.tools.count import counting
+from asymsim_kernels.tools.sanitize import sanitizing
 from asymsim_kernels.top_k import top_k
 from oracles.kernel_cases import cumulative
 from oracles.selection_cases import compiled, far_apart

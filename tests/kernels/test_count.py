@@ -9,9 +9,9 @@ import torch
 import triton
 import triton.language as tl
 
-from asymsim_kernels import count, hooks
-from asymsim_kernels.count import Counts, counting
 from asymsim_kernels.tiles import TileCost, add
+from asymsim_kernels.tools import count, hooks
+from asymsim_kernels.tools.count import Counts, counting
 
 
 @triton.jit
@@ -59,7 +59,7 @@ def test_costs_add_by_field():
 def test_compiled_kernels_are_refused():
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     path = os.pathsep.join(p for p in sys.path if p)
-    code = "from asymsim_kernels.count import counting\nwith counting(): pass"
+    code = "from asymsim_kernels.tools.count import counting\nwith counting(): pass"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment | {"PYTHONPATH": path},

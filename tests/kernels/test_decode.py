@@ -7,10 +7,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from asymsim_kernels.count import counting
 from asymsim_kernels.decode import HEAD_SIZES, cost, decode_attention, default_splits
-from asymsim_kernels.sanitize import sanitizing
 from asymsim_kernels.tiles import DTYPE_NAMES, Blocks
+from asymsim_kernels.tools.count import counting
+from asymsim_kernels.tools.sanitize import sanitizing
 from asymsim_reference.attention import attention
 from oracles.kernel_cases import UNSHRUNK, assert_as_exact, dense_run, largest
 

@@ -18,14 +18,14 @@ from asymsim.catalogue.gpu import load_gpu
 from asymsim.catalogue.number_format import NUMBER_FORMATS
 from asymsim.estimator.gpu_arrays import gpu_arrays
 from asymsim.estimator.operator_table import operator_times
-from asymsim_kernels import measure as program
-from asymsim_kernels.measure import SUBJECTS, arguments_of, main, measure, measure_all
-from asymsim_kernels.measure_plan import OPERATORS, Point, grid, plan, tunings
-from asymsim_kernels.measurements import Machine, Measurement, Run, csv_text, verdicts
-from asymsim_kernels.shapes import shape_text
-from asymsim_kernels.subject import Draw, Subject, error_share
 from asymsim_kernels.tiles import Blocks
-from asymsim_kernels.timing import Quantiles, quantiles, rate
+from asymsim_kernels.tools import measure as program
+from asymsim_kernels.tools.measure import SUBJECTS, arguments_of, main, measure, measure_all
+from asymsim_kernels.tools.measure_plan import OPERATORS, Point, grid, plan, tunings
+from asymsim_kernels.tools.measurements import Machine, Measurement, Run, csv_text, verdicts
+from asymsim_kernels.tools.shapes import shape_text
+from asymsim_kernels.tools.subject import Draw, Subject, error_share
+from asymsim_kernels.tools.timing import Quantiles, quantiles, rate
 
 CPU = torch.device("cpu")
 MACHINE = Machine("NVIDIA H200", "python=3.12;torch=0;triton=0;cuda=0;driver=0", "2026-01-31")

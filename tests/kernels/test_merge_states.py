@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asymsim_kernels.count import counting
 from asymsim_kernels.merge_states import cost, merge_states
-from asymsim_kernels.sanitize import sanitizing
+from asymsim_kernels.tools.count import counting
+from asymsim_kernels.tools.sanitize import sanitizing
 from asymsim_reference.attention import attention, merge
 from oracles.kernel_cases import UNSHRUNK, assert_as_exact
 

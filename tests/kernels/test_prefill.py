@@ -7,11 +7,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from asymsim_kernels.count import counting
 from asymsim_kernels.layout import pack_layout
 from asymsim_kernels.prefill import HEAD_SIZES, cost, prefill_attention
-from asymsim_kernels.sanitize import sanitizing
 from asymsim_kernels.tiles import DTYPE_NAMES, Blocks, TileCost, ceil_div
+from asymsim_kernels.tools.count import counting
+from asymsim_kernels.tools.sanitize import sanitizing
 from oracles.kernel_cases import UNSHRUNK, Packed, assert_as_exact, assert_attention, cumulative, heads_first, packed
 
 SMALL = Blocks(16, 16)

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from asymsim_kernels import proof, proof_cases
-from asymsim_kernels.proof import KERNELS, prove
-from asymsim_kernels.proof_cases import Case, cases
 from asymsim_kernels.tiles import TileCost
+from asymsim_kernels.tools import proof, proof_cases
+from asymsim_kernels.tools.proof import KERNELS, prove
+from asymsim_kernels.tools.proof_cases import Case, cases
 
 
 def test_every_kernel_has_cases_that_differ_in_what_the_closed_forms_branch_on() -> None:

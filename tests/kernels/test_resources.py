@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from asymsim_kernels.prefill import build
-from asymsim_kernels.resources import MODULES, Resources, matrix_flops, measure, shipped
 from asymsim_kernels.tiles import ARCHITECTURES, Blocks
+from asymsim_kernels.tools.resources import MODULES, Resources, matrix_flops, measure, shipped
 
 ATTENTION = ("prefill", "decode", "merge_states", "column_mass")
 
@@ -21,7 +21,7 @@ def compiled(tmp_path, *arguments):
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     environment |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "TRITON_CACHE_DIR": str(tmp_path)}
     kernels = [word for kernel in ATTENTION for word in ("--kernel", kernel)]
-    command = [sys.executable, "-m", "asymsim_kernels.resources", "--format", "json", *kernels, *arguments]
+    command = [sys.executable, "-m", "asymsim_kernels.tools.resources", "--format", "json", *kernels, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)

@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from asymsim_kernels.sanitize import sanitizing
+from asymsim_kernels.tools.sanitize import sanitizing
 
 
 @triton.jit

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asymsim_kernels.count import counting
-from asymsim_kernels.sanitize import sanitizing
 from asymsim_kernels.scorer import cost, default_blocks, relevance_scores
 from asymsim_kernels.tiles import Blocks
+from asymsim_kernels.tools.count import counting
+from asymsim_kernels.tools.sanitize import sanitizing
 from asymsim_reference.scores import question_similarity
 from oracles.kernel_cases import cumulative
 from oracles.selection_cases import DTYPES, LAYOUTS, assert_close, compiled, far_apart, laid_out

@@ -94,7 +94,7 @@ def compiled(kernel: str, *words: str) -> list[dict[str, Any]]:
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": str(root / "kernels")}
     environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-m", "asymsim_kernels.resources", "--kernel", kernel, "--format", "json"]
+    command = [sys.executable, "-m", "asymsim_kernels.tools.resources", "--kernel", kernel, "--format", "json"]
     command += [argument for word in words for argument in ("--match", word)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

@@ -19,8 +19,8 @@ import torch
 import triton
 import triton.language as tl
 
-from asymsim_kernels.hooks import require_interpreter, wrapped
 from asymsim_kernels.tiles import TileCost
+from asymsim_kernels.tools.hooks import require_interpreter, wrapped
 
 
 @dataclass

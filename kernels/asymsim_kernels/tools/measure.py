@@ -1,6 +1,7 @@
 """Times of the kernels on the GPU at hand, right ones only, beside PyTorch's and beside what the GPU can do at most.
 
-    python -m asymsim_kernels.measure --out FILE.csv [--kernels prefill,decode] [--quick] [--grid] [--tune] [--limit S]
+    python -m asymsim_kernels.tools.measure --out FILE.csv [--kernels prefill,decode] [--quick] [--grid] [--tune]
+        [--limit S]
 
 Ceilings first: a large copy (reads and writes counted) and large matrix products. Then, at every shape of
 `measure_plan`, the kernel's result is held to a float64 reference, and only if it is right are the kernel, PyTorch's
@@ -21,14 +22,23 @@ from pathlib import Path
 import torch
 from triton.errors import TritonError
 
-from asymsim_kernels.attention_subjects import column_mass_subject, decode_subject, prefill_subject
-from asymsim_kernels.measure_plan import OPERATORS, Point, grid, plan, tunings
-from asymsim_kernels.measurements import Machine, Measurement, Run, csv_text, line, machine_of, verdicts, write_aside
-from asymsim_kernels.shapes import Value
-from asymsim_kernels.subject import Draw, Subject
 from asymsim_kernels.tiles import Blocks
-from asymsim_kernels.timing import GpuTimer, Quantiles, Timer, rate
-from asymsim_kernels.token_subjects import (
+from asymsim_kernels.tools.attention_subjects import column_mass_subject, decode_subject, prefill_subject
+from asymsim_kernels.tools.measure_plan import OPERATORS, Point, grid, plan, tunings
+from asymsim_kernels.tools.measurements import (
+    Machine,
+    Measurement,
+    Run,
+    csv_text,
+    line,
+    machine_of,
+    verdicts,
+    write_aside,
+)
+from asymsim_kernels.tools.shapes import Value
+from asymsim_kernels.tools.subject import Draw, Subject
+from asymsim_kernels.tools.timing import GpuTimer, Quantiles, Timer, rate
+from asymsim_kernels.tools.token_subjects import (
     compact_subject,
     copy_subject,
     matmul_subject,
@@ -95,7 +105,7 @@ def measure(point: Point, device: torch.device, timer: Timer, run: Run, blocks: 
 
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     """The command line, checked."""
-    parser = argparse.ArgumentParser(prog="asymsim_kernels.measure", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="asymsim_kernels.tools.measure", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="CSV to write; its folder must exist")
     parser.add_argument("--kernels", default=",".join(OPERATORS), help="operators joined by commas; all by default")
     parser.add_argument("--quick", action="store_true", help="one shape an operator, fewer repetitions")
@@ -140,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure on this machine's GPU."""
     chosen = arguments_of(arguments)
     if not torch.cuda.is_available():
-        print("asymsim_kernels.measure: no GPU here, and times are only ever measured", file=sys.stderr)
+        print("asymsim_kernels.tools.measure: no GPU here, and times are only ever measured", file=sys.stderr)
         return 2
     device = torch.device("cuda", torch.cuda.current_device())
     points = grid(("copy", "matmul", *chosen.kernels)) if chosen.grid else plan(chosen.kernels, quick=chosen.quick)

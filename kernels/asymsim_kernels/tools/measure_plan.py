@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
-from asymsim_kernels.shapes import Value, shape_text
 from asymsim_kernels.tiles import Blocks
+from asymsim_kernels.tools.shapes import Value, shape_text
 
 OPERATORS = ("prefill", "decode", "column_mass", "scorer", "similarity", "top_k", "merge_tokens", "compact")
 

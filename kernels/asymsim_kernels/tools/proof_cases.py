@@ -15,8 +15,8 @@ import torch
 from asymsim_kernels import column_mass, compact, decode, merge_tokens, prefill, scorer, similarity, top_k
 from asymsim_kernels.adaptive_budget import LinearBudget, ThresholdBudget
 from asymsim_kernels.layout import PackedLayout, pack_layout
-from asymsim_kernels.shapes import shape_text
 from asymsim_kernels.tiles import Blocks, TileCost
+from asymsim_kernels.tools.shapes import shape_text
 
 TORCH_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 

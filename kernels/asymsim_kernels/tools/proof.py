@@ -1,6 +1,6 @@
 """Predicted against counted: the closed-form cost of every kernel beside what Triton's interpreter executes.
 
-    python -m asymsim_kernels.proof [--kernel prefill] [--json]
+    python -m asymsim_kernels.tools.proof [--kernel prefill] [--json]
 
 FLOPs, loaded and stored bytes must agree to the integer; the exit code is 1 if any differs. Needs no GPU.
 """
@@ -18,7 +18,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asymsim_kernels.proof_cases import Case
+    from asymsim_kernels.tools.proof_cases import Case
 
 KERNELS = ("prefill", "decode", "column_mass", "scorer", "similarity", "top_k", "merge_tokens", "compact")
 """The operators proved; decode includes the merge of its splits."""
@@ -56,7 +56,7 @@ class Result:
 
 def prove(chosen: Iterable[Case]) -> Iterator[Result]:
     """Count each case; RuntimeError if kernels of this process are compiled."""
-    from asymsim_kernels.count import counting
+    from asymsim_kernels.tools.count import counting
 
     for case in chosen:
         # The counter outside: at its first use it runs a product of its own to test itself.
@@ -75,7 +75,7 @@ def prove(chosen: Iterable[Case]) -> Iterator[Result]:
 @contextmanager
 def _instructions() -> Iterator[list[int]]:
     """FLOPs of each product, its extents rounded up to those of the matrix instruction."""
-    from asymsim_kernels.hooks import require_interpreter, wrapped
+    from asymsim_kernels.tools.hooks import require_interpreter, wrapped
 
     found: list[int] = []
 
@@ -91,13 +91,13 @@ def _instructions() -> Iterator[list[int]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a row a case; 1 if any differs."""
-    parser = argparse.ArgumentParser(prog="asymsim_kernels.proof", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="asymsim_kernels.tools.proof", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kernel", action="append", choices=KERNELS, help="may be repeated; all by default")
     parser.add_argument("--json", action="store_true", help="a list of records instead of a table")
     chosen = parser.parse_args(arguments)
     # Read once, when triton is first imported.
     os.environ["TRITON_INTERPRET"] = "1"
-    from asymsim_kernels.proof_cases import cases
+    from asymsim_kernels.tools.proof_cases import cases
 
     results = []
     if not chosen.json:

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 import triton
 
-from asymsim_kernels.measure_plan import Point
-from asymsim_kernels.timing import Quantiles
+from asymsim_kernels.tools.measure_plan import Point
+from asymsim_kernels.tools.timing import Quantiles
 
 COLUMNS = (
     "gpu", "operator", "variant", "shape", "dtype", "metric", "p20", "p50", "p80", "unit", "versions", "date",

@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 
 from asymsim_kernels import compact, merge_tokens, scorer, similarity, top_k
 from asymsim_kernels.adaptive_budget import ThresholdBudget
-from asymsim_kernels.shapes import Value
-from asymsim_kernels.subject import Draw, Subject, Tensors, error_share, exact_share, integers_of, lengths_of
+from asymsim_kernels.tools.shapes import Value
+from asymsim_kernels.tools.subject import Draw, Subject, Tensors, error_share, exact_share, integers_of, lengths_of
 
 BUDGET = ThresholdBudget(low=1.2, high=1.4, conservative=0.6, moderate=0.5, aggressive=0.4)
 

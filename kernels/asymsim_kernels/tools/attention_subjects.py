@@ -13,9 +13,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from asymsim_kernels import column_mass, decode, prefill
 from asymsim_kernels.layout import PackedLayout, pack_layout
-from asymsim_kernels.shapes import Value
-from asymsim_kernels.subject import Call, Draw, Subject, Tensors, error_share, integers_of, lengths_of
 from asymsim_kernels.tiles import Blocks
+from asymsim_kernels.tools.shapes import Value
+from asymsim_kernels.tools.subject import Call, Draw, Subject, Tensors, error_share, integers_of, lengths_of
 
 
 class _Packed:

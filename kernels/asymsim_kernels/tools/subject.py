@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from asymsim_kernels.shapes import Value
 from asymsim_kernels.tiles import Blocks
+from asymsim_kernels.tools.shapes import Value
 
 Tensors = tuple[torch.Tensor, ...]
 Call = Callable[[], object]

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from asymsim_kernels.count import self_test
-from asymsim_kernels.hooks import require_interpreter, wrapped
+from asymsim_kernels.tools.count import self_test
+from asymsim_kernels.tools.hooks import require_interpreter, wrapped
 
 _NOBODY, _MANY = -1, -2
 

@@ -1,6 +1,6 @@
 """Registers, stack, spills, shared memory and matrix instructions of the shipped kernels, compiled without a GPU.
 
-    python -m asymsim_kernels.resources [--target sm_90] [--kernel prefill] [--match bf16] [--format json]
+    python -m asymsim_kernels.tools.resources [--target sm_90] [--kernel prefill] [--match bf16] [--format json]
 
 Compiles every `Build` that the kernel files list with Triton's own compiler and assembler, and reads what they report.
 Registers alone mislead, since a kernel may show few of them beside a large stack: a configuration ships if it spills
@@ -191,7 +191,7 @@ def _number(pattern: str, text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Compile what ships and print a row each; 1 if any must not ship."""
-    parser = argparse.ArgumentParser(prog="asymsim_kernels.resources", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="asymsim_kernels.tools.resources", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--target", action="append", choices=ARCHITECTURES, help="may be repeated; all by default")
     parser.add_argument("--kernel", action="append", choices=MODULES, help="may be repeated; all by default")
     parser.add_argument("--match", action="append", default=[], help="words that the label must hold, such as bf16")

@@ -1,0 +1,1 @@
+"""Tools around the kernels: counting, proofs, the sanitizer, offline compilation and measuring."""
