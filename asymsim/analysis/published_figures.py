@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 
 from asymsim.util.errors import InputError, UnknownNameError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 from asymsim.util.units import GIGA, MEGA, MIB, MILLI, TERA
 
 UNITS = {
@@ -37,7 +36,7 @@ UNITS = {
 _FOLDER = Path(__file__).parent / "data" / "published"
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Figure:
     """One printed number.
 
@@ -76,7 +75,7 @@ class Figure:
         return None if self.keep is None else float(Fraction(self.keep))
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Table:
     """Figures of one table, or of a passage, that share their setting.
 
@@ -120,7 +119,7 @@ class Table:
             raise InputError("why", self.why, f"say what is missing for {self.where!r}")
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Paper:
     """A paper's name, its arXiv number and its figures."""
 
@@ -139,7 +138,7 @@ def read_paper(path: Path) -> Paper:
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        paper = TypeAdapter(Paper).validate_python(raw)
+        paper = TypeAdapter(Paper).validate_python(raw, strict=False)
         for figure in (figure for table in paper.tables for figure in table.figures):
             _ = figure.half_digit, figure.kept_share
     except ValidationError as error:

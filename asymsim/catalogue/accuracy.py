@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 
 from asymsim.util.errors import InputError, UnknownNameError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 MEANINGS = {
     "count": "share of the visual tokens that enter the language model",
@@ -32,7 +31,7 @@ OPTIONAL = ("variant", "scale", "visual_tokens")
 _FOLDER = Path(__file__).parent / "data" / "accuracy"
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Accuracy:
     """One measured accuracy of a pruned model.
 
@@ -98,7 +97,7 @@ class Accuracy:
         return None if self.dense is None else self.accuracy / self.dense
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class _Figure:
     method: str
     budget: str
@@ -106,7 +105,7 @@ class _Figure:
     variant: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class _Table:
     where: str
     model: str
@@ -119,7 +118,7 @@ class _Table:
     inferred: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class _Paper:
     name: str
     arxiv: str
@@ -135,7 +134,7 @@ def read_paper(path: Path) -> list[Accuracy]:
         If it cannot be read, a key is unknown, missing or of the wrong kind, or a figure is out of range.
     """
     try:
-        paper = TypeAdapter(_Paper).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+        paper = TypeAdapter(_Paper).validate_python(tomllib.loads(path.read_text(encoding="utf-8")), strict=False)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

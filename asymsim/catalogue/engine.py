@@ -7,16 +7,13 @@ import tomllib
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import ValidationError
-from pydantic.dataclasses import dataclass
-
-from asymsim.util.errors import InputError, UnknownNameError
-from asymsim.util.strict import STRICT
+from asymsim.util.errors import FieldError, InputError, UnknownNameError
+from asymsim.util.strict import strict_dataclass
 
 _DATA = Path(__file__).parent / "data" / "engines.toml"
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Engine:
     """One engine.
 
@@ -87,10 +84,8 @@ def _own(path: str) -> Engine:
         raise InputError("engine", path, "must hold one table, named as the engine")
     try:
         return Engine(**{**table, "name": next(iter(tables))})
-    except ValidationError as report:
-        first = report.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"engine: {where}", first["input"], f"{first['msg'].lower()} (in {path!r})") from None
+    except FieldError as error:
+        raise InputError(f"engine: {error.field}", error.value, f"{error.remedy} (in {path!r})") from None
 
 
 def engine_text(entry: Engine) -> str:

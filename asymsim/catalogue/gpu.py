@@ -14,11 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo
-from pydantic.dataclasses import dataclass
+from pydantic import AfterValidator, ValidationInfo
 
 from asymsim.catalogue.fitted_parameters import check_sections
-from asymsim.util.errors import InputError, UnknownNameError
+from asymsim.util.errors import FieldError, InputError, UnknownNameError
+from asymsim.util.strict import strict_dataclass
 
 PEAK_DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4")
 
@@ -54,7 +54,7 @@ _Quantity = Annotated[float, AfterValidator(_positive)]
 _Name = Annotated[str, AfterValidator(_snake)]
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+@strict_dataclass
 class Gpu:
     """One GPU product; in a machine of several, one of them.
 
@@ -89,14 +89,12 @@ class Gpu:
     Raises
     ------
     InputError
-        If a number is not finite and above 0, a name is not snake case, or a dtype is unknown.
-    pydantic.ValidationError
-        If a field is missing, unknown or of the wrong type; `gpu` makes an InputError of it.
+        If a field is missing, unknown or of the wrong type, a number is not finite and above 0, a name is not snake
+        case, or a dtype is unknown.
     """
 
     name: _Name
-    # Strict types would refuse the lists that TOML has.
-    aliases: Annotated[tuple[_Name, ...], Field(strict=False)] = ()
+    aliases: tuple[_Name, ...] = ()
     vendor: str
     architecture: str
     # Dictionaries have no hash; the rest tells GPUs apart well enough for one.
@@ -202,12 +200,10 @@ def _entry(table: dict[str, Any]) -> Gpu:
     _check_keys("field", table)
     try:
         entry = Gpu(**table)
-    except ValidationError as report:
-        first = report.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
-            raise InputError(where, None, "is missing; add it, and its source if it is a number") from None
-        raise InputError(where, first["input"], first["msg"][0].lower() + first["msg"][1:]) from None
+    except FieldError as error:
+        if error.value is None:
+            raise InputError(error.field, None, "is missing; add it, and its source if it is a number") from None
+        raise
     _check_keys("sources", entry.sources)
     for key in NUMERIC_FIELDS:
         if getattr(entry, key) is not None and not entry.sources.get(key, "").strip():

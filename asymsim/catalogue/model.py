@@ -10,13 +10,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Literal
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.images.base import ImageRule
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Layer:
     """One kind of transformer layer; a stack lists the kinds and the order in which they come.
 
@@ -79,7 +77,7 @@ class Layer:
         return self.matrix_parameters + self.vector_parameters
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Linear:
     """A matrix product outside the transformer stacks.
 
@@ -105,7 +103,7 @@ class Linear:
         return self.inputs * self.outputs + (self.outputs if self.bias else 0)
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class VisionTower:
     """The image encoder.
 
@@ -143,7 +141,7 @@ class VisionTower:
         return layers + self.patch.parameters + self.other_parameters
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Resampler:
     """Cross-attention of a fixed number of queries over one encoder sequence (MiniCPM-V).
 
@@ -155,7 +153,7 @@ class Resampler:
     head_size: int
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Projector:
     """What stands between the encoder and the language model."""
 
@@ -169,7 +167,7 @@ class Projector:
         return sum(linear.parameters for linear in self.linears) + self.other_parameters
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class LanguageModel:
     """The decoder.
 
@@ -219,7 +217,7 @@ class LanguageModel:
         return sum(self.layer_kinds[kind].parameters for kind in self.layer_pattern) + self.other_parameters
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class VlmModel:
     """A vision-language model, or a text-only one where ``vision_tower`` is None.
 

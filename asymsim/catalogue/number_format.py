@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.util.errors import UnknownNameError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class NumberFormat:
     """A way to store and multiply a model.
 

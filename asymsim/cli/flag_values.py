@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from asymsim.estimator.scenario import Scenario
 from asymsim.util.errors import InputError
+from asymsim.util.strict import remedy
 
-_Kind = TypeVar("_Kind")
-
-
-_SHAPES = {
-    "int_parsing": "give a whole number",
-    "int_from_float": "give a whole number",
-    "int_parsing_size": "give a whole number of fewer digits",
-    "float_parsing": "give a number",
-}
+_Class = TypeVar("_Class")
 
 
 def parse_scenario(given: Mapping[str, Any], **more: Any) -> Scenario:
@@ -36,20 +30,30 @@ def parse_scenario(given: Mapping[str, Any], **more: Any) -> Scenario:
     return build(Scenario, values)
 
 
-def build(kind: type[_Kind], given: Mapping[str, Any]) -> _Kind:
-    """A dataclass from the values of flags.
+def build(cls: type[_Class], given: Mapping[str, Any]) -> _Class:
+    """A dataclass from the values of flags, each a text that becomes what its field is.
 
     Raises
     ------
     InputError
         If one has the wrong form or is out of range.
     """
+    return cls(**{name: _typed(cls, name, value) for name, value in given.items()})
+
+
+def _typed(cls: type, field: str, value: Any) -> Any:
+    """A text as a value of its field's type; any other value as it is."""
+    if not isinstance(value, str):
+        return value
     try:
-        return kind(**given)
+        return _adapter(cls, field).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field, message = str(first["loc"][0]), first["msg"][0].lower() + first["msg"][1:]
-        raise InputError(field, first["input"], _SHAPES.get(first["type"], message)) from None
+        raise InputError(field, value, remedy(error.errors()[0])) from None
+
+
+@cache
+def _adapter(cls: type, field: str) -> TypeAdapter[Any]:
+    return TypeAdapter(get_type_hints(cls)[field])
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:

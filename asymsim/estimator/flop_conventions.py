@@ -18,20 +18,19 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.model import LanguageModel, VlmModel
 from asymsim.core.arrays import Array
 from asymsim.core.operators.layout import PROJECTOR, VISION
 from asymsim.estimator.result import Flops
 from asymsim.util.errors import InputError, UnknownNameError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 if TYPE_CHECKING:
     from asymsim.estimator.operator_table import WeightedTables
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Convention:
     """One convention of counting FLOPs.
 

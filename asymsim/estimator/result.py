@@ -6,12 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic.dataclasses import dataclass
-
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class WorkloadCounts:
     """Tokens of one request, and the batch."""
 
@@ -23,7 +21,7 @@ class WorkloadCounts:
     batch_size: int
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class ScheduleCounts:
     """Tokens that enter each language-model layer, and entries that it caches.
 
@@ -40,7 +38,7 @@ class ScheduleCounts:
     final_kv_tokens_by_layer: list[int] | list[float]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Parameters:
     """Numbers of parameters; the language model is its layers and norms, a tied head counts 0."""
 
@@ -52,7 +50,7 @@ class Parameters:
     total: int
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Flops:
     """FLOPs of the whole batch, under the result's convention.
 
@@ -69,7 +67,7 @@ class Flops:
     total: int
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class KvCache:
     """Cache bytes of the whole batch over all GPUs, before rounding to blocks; ``bytes_per_token`` over all layers."""
 
@@ -78,7 +76,7 @@ class KvCache:
     peak_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Memory:
     """Bytes on each GPU; the cache is rounded up to blocks. ``max_batch_size`` is the largest that fits."""
 
@@ -90,7 +88,7 @@ class Memory:
     max_batch_size: int
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Seconds:
     """A predicted time with its 90 % interval and its source.
 
@@ -106,7 +104,7 @@ class Seconds:
     source: str
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Latency:
     """TTFT = vision + selection + prefill; TPOT = (end to end - TTFT) / (output tokens - 1)."""
 
@@ -118,7 +116,7 @@ class Latency:
     e2e_s: Seconds
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Savings:
     """Fractions saved against the same scenario unpruned; negative where pruning loses.
 
@@ -134,7 +132,7 @@ class Savings:
     e2e: float
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Interval:
     """A 90 % interval; None where a roofline stands in for a fitted time, or the figure is not defined."""
 
@@ -142,7 +140,7 @@ class Interval:
     p95: float | None
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class SavingsInterval:
     """Intervals of the fractions of time saved; errors of operators that pruning leaves as they were cancel."""
 
@@ -151,7 +149,7 @@ class SavingsInterval:
     e2e: Interval
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Estimate:
     """Costs of one scenario, end to end. FLOPs and cache bytes are for the whole batch."""
 

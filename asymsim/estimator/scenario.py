@@ -8,13 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from asymsim.util.errors import InputError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Scenario:
     """A model, a GPU, token counts and a pruning schedule.
 

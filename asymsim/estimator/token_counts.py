@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.images.base import ImageTokens
 from asymsim.catalogue.model import VlmModel
 from asymsim.core.token_counts import TokenCounts
 from asymsim.estimator.scenario import Scenario
 from asymsim.util.errors import InputError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 # Pillow raises DecompressionBombError above twice its MAX_IMAGE_PIXELS (Pillow documentation, Image module).
 LARGEST_IMAGE_PIXELS = 178_956_970
@@ -19,7 +17,7 @@ LARGEST_BATCH = 10**6
 LARGEST_IMAGES = 10**4
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class RequestTokens:
     """Token counts of one request, of which ``batch_size`` run at once.
 

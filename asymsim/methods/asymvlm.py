@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, lm_layers, register
 from asymsim.methods.common.gap_budget import linear_classes, threshold_classes
@@ -14,11 +12,11 @@ from asymsim.methods.common.requirements import tower_of
 from asymsim.methods.schedule import Operation, Schedule, Step, TextEviction, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact, share_of_all
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("asymvlm")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class AsymVLM(Method):
     """The top floor(r N) visual tokens by s_i = max_j (w * v_i / |v_i|) . (t_j / |t_j|), the same in all layers.
 

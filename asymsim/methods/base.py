@@ -8,22 +8,19 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar, Literal, TypeVar, cast
-
-from pydantic import ValidationError
-from pydantic.dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
 
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.schedule import Schedule
-from asymsim.util.errors import InputError, UnknownNameError, UnsupportedError
-from asymsim.util.strict import STRICT
+from asymsim.util.errors import FieldError, InputError, UnknownNameError, UnsupportedError
+from asymsim.util.strict import strict_dataclass
 
 Family = Literal["vision", "kv"]
-M = TypeVar("M")
+M = TypeVar("M", bound="Method")
 _METHODS: dict[str, type[Method]] = {}
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Method(ABC):
     """Settings of one pruning method, as fields of a frozen dataclass.
 
@@ -62,14 +59,12 @@ class Method(ABC):
         return ((1.0, self.schedule(model)),)
 
 
-def register(name: str) -> Callable[[M], M]:
+def register(name: str) -> Callable[[type[M]], type[M]]:
     """Give a method its name on the command line."""
 
-    def enter(method: M) -> M:
-        # pydantic's decorator hides from type checkers that it returns the class it was given.
-        kind = cast("type[Method]", method)
-        kind.name = name
-        _METHODS[name] = kind
+    def enter(method: type[M]) -> type[M]:
+        method.name = name
+        _METHODS[name] = method
         return method
 
     return enter
@@ -107,10 +102,8 @@ def make_method(name: str, keep: float | None = None, settings: Mapping[str, Any
         values["keep"] = keep
     try:
         return kind(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else "settings"
-        raise InputError(f"{name}: {field}", values.get(field), first["msg"]) from error
+    except FieldError as error:
+        raise InputError(f"{name}: {error.field}", error.value, error.remedy) from None
 
 
 def lm_layers(model: VlmModel) -> int:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, register
 from asymsim.methods.common.operations import gather, normalise, reduce, similarity, top_k
 from asymsim.methods.common.requirements import check_layer, visual_sequence
 from asymsim.methods.schedule import Schedule, keep_share
 from asymsim.util.errors import InputError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("dart")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class DART(Method):
     """After ``layer`` layers floor(keep N) image tokens stay: pivots, and those least similar to them.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, register
 from asymsim.methods.common.operations import (
@@ -20,11 +18,11 @@ from asymsim.methods.common.operations import (
 from asymsim.methods.common.requirements import attention_layer, tower_of
 from asymsim.methods.schedule import Operation, Schedule, keep_share
 from asymsim.util.errors import InputError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("desap")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class DeSAP(Method):
     """K/2 tokens by text similarity, K/2 of the rest by [CLS] attention; each dropped one is averaged into its
     most similar kept one, so K = floor(keep N) stay.

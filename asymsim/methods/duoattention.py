@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pydantic import model_validator
-from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Family, Method, register
@@ -13,11 +12,11 @@ from asymsim.methods.common.operations import cache_gather, query_group
 from asymsim.methods.schedule import KvPolicy, Schedule
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import share_of_all
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("duoattention")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class DuoAttention(Method):
     """A share of the KV heads, found by training beforehand, is cached in full; the rest streams.
 

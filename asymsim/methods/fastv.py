@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, lm_layers, register
 from asymsim.methods.common.operations import gather, head_mean, top_k
 from asymsim.methods.schedule import Schedule, keep_share
 from asymsim.util.errors import InputError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("fastv")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class FastV(Method):
     """Layers 0 to K-1 see everything, the rest round(keep N) image tokens.
 

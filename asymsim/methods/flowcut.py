@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, register
 from asymsim.methods.common.operations import gather, head_mean, reduce, similarity, top_k
@@ -13,11 +11,11 @@ from asymsim.methods.common.requirements import several_crops, visual_sequence, 
 from asymsim.methods.schedule import Operation, Schedule, Step, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("flowcut")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class FlowCut(Method):
     """After encoder layers 1, 3, ..., 21 of 24 round((N - target)/sqrt(remaining) (1 - e^2)) tokens leave.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, register
 from asymsim.methods.common.operations import bipartite_matching, saliency
@@ -13,11 +11,11 @@ from asymsim.methods.common.requirements import whole_tower
 from asymsim.methods.schedule import Schedule, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("folder")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Folder(Method):
     """Between attention and MLP of one block, tokens are folded pairwise until floor(keep N) are left.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Family, Method, lm_layers, register
 from asymsim.methods.common.operations import cache_gather, decode_scores, reduce, top_k
@@ -13,11 +11,11 @@ from asymsim.methods.common.requirements import scored_cache
 from asymsim.methods.schedule import KvPolicy, Schedule
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import share_of_all
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("h2o")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class H2O(Method):
     """Of the prompt's entries, per layer and head, those with the most accumulated attention and the latest.
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, register
 from asymsim.methods.common.operations import gather, reduce, saliency, top_k
 from asymsim.methods.common.requirements import attention_layer, several_crops, tower_of
 from asymsim.methods.schedule import Schedule, keep_share
 from asymsim.util.errors import InputError, UnsupportedError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("hired")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class HiRED(Method):
     """Part of the budget goes to the whole image, the rest to the crops; within each, top [CLS] attention.
 

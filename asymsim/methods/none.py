@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, register
 from asymsim.methods.schedule import IDENTITY, Schedule
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("none")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Unpruned(Method):
     """Every token stays."""
 

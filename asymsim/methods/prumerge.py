@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pydantic import model_validator
-from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, register
@@ -13,13 +12,13 @@ from asymsim.methods.common.operations import average_into, gather, normalise, r
 from asymsim.methods.common.published_count import unless_keep
 from asymsim.methods.common.requirements import tower_of
 from asymsim.methods.schedule import Recycle, Schedule, keep_share
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 NEIGHBOURS = 32
 
 
 @register("prumerge")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class PruMerge(Method):
     """Tokens whose [CLS] attention is an outlier, each averaged with its 32 nearest, and one for all dropped.
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, lm_layers, register
 from asymsim.methods.common.operations import gather, recomputed_attention, top_k
 from asymsim.methods.common.requirements import check_layer, visual_sequence
 from asymsim.methods.schedule import Operation, Schedule, keep_share
 from asymsim.util.errors import InputError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("pyramiddrop")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class PyramidDrop(Method):
     """Before layer 8, 16 and 24 of 32, floor(ratio N), floor(ratio^2 N) and floor(ratio^3 N) tokens stay.
 

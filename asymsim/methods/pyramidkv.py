@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pydantic import model_validator
-from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Family, Method, lm_layers, register
@@ -15,14 +14,14 @@ from asymsim.methods.common.requirements import scored_cache
 from asymsim.methods.schedule import KvPolicy, Schedule
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact, share_of_all
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 # beta of the released code: the last layer keeps a twentieth of the mean.
 FLATNESS = 20
 
 
 @register("pyramidkv")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class PyramidKV(Method):
     """Layer l keeps max - l ((max - min) // (layers - 1)) voted entries and the window of the last queries.
 

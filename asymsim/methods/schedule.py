@@ -10,17 +10,15 @@ import re
 from fractions import Fraction
 from typing import Literal
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import check_at_least, share_of_all
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 Stage = Literal["encoder", "encoder_mlp", "encoder_end", "lm"]
 Place = Literal["encoder", "encoder_mlp", "encoder_end", "lm", "kv", "decode"]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Recycle:
     """Tokens made of the dropped ones and added to the kept: (floor(share D) + plus) // divisor + extra.
 
@@ -39,7 +37,7 @@ class Recycle:
         check_at_least("recycle extra", self.extra, 0)
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Step:
     """One reduction: kept = round(share x reference) + plus, held between ``at_least`` x present and present.
 
@@ -78,7 +76,7 @@ class Step:
             raise InputError("target", self.target, "text tokens leave at stage 'lm' alone")
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Operation:
     """Work that the method itself adds.
 
@@ -126,7 +124,7 @@ class Operation:
             raise InputError("operation", "*".join(sizes), wanted)
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class KvPolicy:
     """Entries kept in each layer's cache after prefill: min(present, floor(share x present) + plus).
 
@@ -151,7 +149,7 @@ class KvPolicy:
         share_of_all(self.full_heads, "full_heads")
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class TextEviction:
     """Eviction of generated tokens (AsymVLM): nothing below ``threshold_tokens`` of text, prompt included;
     past it the share ``retain`` of what is generated stays."""
@@ -164,7 +162,7 @@ class TextEviction:
         share_of_all(self.retain, "retain")
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Schedule:
     """What a pruning method leaves of the tokens, and what it costs to choose them.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pydantic import model_validator
-from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Family, Method, register
@@ -15,11 +14,11 @@ from asymsim.methods.common.requirements import scored_cache
 from asymsim.methods.schedule import KvPolicy, Schedule
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import share_of_all
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("snapkv")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class SnapKV(Method):
     """Once after prefill: scores of the last queries against all keys, pooled along the sequence, top-k a head.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, lm_layers, register
 from asymsim.methods.common.operations import average_into, gather, reduce, similarity, top_k
@@ -13,7 +11,7 @@ from asymsim.methods.common.requirements import visual_sequence
 from asymsim.methods.schedule import Operation, Recycle, Schedule, Step
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 # Kept of 576 after layers 2, 6 and 15 by the nominal number retained (released code, score.py).
 TABLES = {
@@ -31,7 +29,7 @@ RECYCLED = Recycle(share=exact("0.3"), plus=1, divisor=10, extra=1)
 
 
 @register("sparsevlm")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class SparseVLM(Method):
     """Three prunings by the attention that chosen text tokens pay, each with a few merged tokens added.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pydantic import model_validator
-from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Family, Method, register
@@ -14,11 +13,11 @@ from asymsim.methods.common.published_count import unless_keep
 from asymsim.methods.schedule import KvPolicy, Operation, Schedule
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import share_of_all
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("streamingllm")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class StreamingLLM(Method):
     """The first ``sinks`` entries and the last ``window`` stay; each new token pushes the oldest other one out.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, register
 from asymsim.methods.common.operations import bipartite_matching
@@ -13,11 +11,11 @@ from asymsim.methods.common.requirements import whole_tower
 from asymsim.methods.schedule import Schedule, Step, drop_count
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("tome")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class ToMe(Method):
     """r bipartite merges a block, between attention and MLP, of n tokens at most floor(n/2).
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, register
 from asymsim.methods.common.operations import (
@@ -21,14 +19,14 @@ from asymsim.methods.common.requirements import attention_layer, tower_of
 from asymsim.methods.schedule import Recycle, Schedule, Step
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 # 54 of 64, 108 of 128, 162 of 192, 135 of 160, 270 of 320, 540 of 640: always 27/32 are dominant.
 DOMINANT = exact("27/32")
 
 
 @register("visionzip")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class VisionZip(Method):
     """Dominant tokens and contextual ones, cluster means by key cosines, of each encoder sequence on its own.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.model import VlmModel
 from asymsim.methods.base import Method, lm_layers, register
 from asymsim.methods.common.operations import (
@@ -21,11 +19,11 @@ from asymsim.methods.common.requirements import attention_layer, check_layer, vi
 from asymsim.methods.schedule import Schedule, Step, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
 @register("vscan")
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class VScan(Method):
     """Tokens chosen by [CLS] attention of an output and a shallow encoder layer, the rest merged into them;
     then a third of these before the middle layer of the language model.

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.util.errors import InputError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 from asymsim.util.units import GIB
 
 if TYPE_CHECKING:
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from asymsim.catalogue.gpu import Gpu
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class EngineConfig:
     """Limits of one replica's engine, by vLLM's names and with its defaults.
 
@@ -73,7 +71,7 @@ class EngineConfig:
         return tokens, self.max_num_seqs or min(1024 if large else 256, tokens)
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class ClusterConfig:
     """Replicas behind a router; each takes ``tp_size`` GPUs.
 

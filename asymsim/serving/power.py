@@ -14,6 +14,7 @@ from typing import Any
 from asymsim.catalogue.gpu import Gpu, load_gpu
 from asymsim.serving.metrics import ServingMetrics
 from asymsim.util.errors import InputError
+from asymsim.util.strict import strict_dataclass
 from asymsim.util.units import MEGA
 
 SECONDS_PER_HOUR = 3600.0
@@ -23,7 +24,7 @@ SECONDS_PER_HOUR = 3600.0
 IDLE_SHARE = 0.17
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict_dataclass
 class Tariff:
     """What a GPU costs and draws, where the catalogue does not say or you know better.
 

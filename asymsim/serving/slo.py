@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from pydantic.dataclasses import dataclass
 
 from asymsim.core.arrays import Array
 from asymsim.util.errors import InputError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 from asymsim.util.units import MILLI
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Slo:
     """What a request must meet; None: no limit.
 
@@ -55,7 +54,7 @@ def slo_ms(ttft: float | None = None, tpot: float | None = None, e2e: float | No
     return Slo(ttft_s=seconds[0], tpot_s=seconds[1], e2e_s=seconds[2])
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class SloTarget:
     """What a fleet must do.
 

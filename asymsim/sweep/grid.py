@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from asymsim.core.arrays import Array
 from asymsim.core.token_counts import TokenCounts
@@ -19,7 +18,7 @@ from asymsim.estimator.resolve import ResolvedScenario
 from asymsim.estimator.scenario import Scenario
 from asymsim.estimator.token_counts import IMAGE_BOUNDS, TOKEN_BOUNDS, RequestTokens, request_tokens
 from asymsim.sweep.axes import SETTINGS, Axis
-from asymsim.util.errors import InputError
+from asymsim.util.errors import FieldError, InputError
 
 
 class Grid:
@@ -116,10 +115,8 @@ def checked_scenario(values: Mapping[str, Any]) -> Scenario:
     """
     try:
         return Scenario(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field, message = ".".join(str(part) for part in first["loc"]), first["msg"]
-        raise InputError(f"scenario: {field}", first["input"], message[0].lower() + message[1:]) from None
+    except FieldError as error:
+        raise InputError(f"scenario: {error.field}", error.value, error.remedy) from None
 
 
 class Loads:

@@ -24,7 +24,11 @@ class InputError(AsymsimError):
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        shown = repr(value)
+        try:
+            shown = repr(value)
+        except ValueError:
+            # Python refuses to write integers of more than 4300 digits.
+            shown = f"a whole number of {int(value).bit_length()} bits" if isinstance(value, int) else "?"
         if len(shown) > 80:
             shown = shown[:77] + "..."
         super().__init__(f"{field} = {shown}: {remedy}")
@@ -51,6 +55,10 @@ class UnknownNameError(InputError):
         close = difflib.get_close_matches(value.lower(), names, n=3, cutoff=0.6)
         remedy = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
         super().__init__(field, value, remedy)
+
+
+class FieldError(InputError):
+    """A field of the wrong type, or without a value."""
 
 
 class UnsupportedError(InputError):

@@ -160,7 +160,7 @@ def test_folder_in_the_block_before_the_last() -> None:
 def test_prumerge_shares() -> None:
     assert on_llava("prumerge").visual == [32] * 32
     assert on_llava("prumerge", plus=True).visual == [144] * 32
-    assert on_llava("prumerge", plus="true").visual == [144] * 32
+    assert on_llava("prumerge", plus=True).visual == [144] * 32
     assert on_llava("prumerge", 0.5, plus=True).visual == [288] * 32
     # One of the 32 is the merger of all dropped tokens.
     assert len(on_llava("prumerge").products(31, 576, 64)) == 1

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class AnyRes(ImageRule):
     """The whole image as one tile, then the grid of tiles of the best of ``pinpoints``.
 

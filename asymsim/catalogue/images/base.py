@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from pydantic.dataclasses import dataclass
-
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class ImageTokens:
     """Token counts that one image makes on its way from pixels to the language model.
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens, smallest_grid
 from asymsim.util.errors import InputError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 # transformers 5.23.0, models/qwen2_vl/image_processing_qwen2_vl.py, smart_resize.
 MOST_ELONGATED = 200
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class DynamicResolution(ImageRule):
     """Both sides rounded to whole merged patches, the area kept between two bounds.
 

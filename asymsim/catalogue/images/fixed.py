@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class FixedTile(ImageRule):
     """One square tile of ``image_size`` pixels, whatever the image.
 

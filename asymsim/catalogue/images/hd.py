@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens, grids
 from asymsim.util.errors import InputError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Phi3Hd(ImageRule):
     """Phi-3.5-vision: the widest grid of crops that fits the aspect ratio, enlarging small images.
 
@@ -91,7 +89,7 @@ class Phi3Hd(ImageRule):
         )
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Phi4Hd(ImageRule):
     """Phi-4-multimodal: as many crops as cover the image, up to ``dynamic_hd``, without those tokens that are padding.
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 # transformers 5.23.0, image_processing_idefics3.py: no edge grows beyond this before the cut.
 LARGEST_EDGE = 4096
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class SplitTiles(ImageRule):
     """Resize to ``longest_edge`` (up as well as down), round each edge up to whole tiles, cut, add the whole image.
 

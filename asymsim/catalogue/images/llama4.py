@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from pydantic.dataclasses import dataclass
 
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens, grids
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class GlobalAndTiles(ImageRule):
     """Up to ``most_tiles`` tiles; a global tile where there are more than one.
 

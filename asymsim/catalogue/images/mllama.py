@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class PaddedTiles(ImageRule):
     """A fixed number of tiles, padded to it, in one encoder sequence; each tile padded to a multiple of 8 tokens.
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.images.base import ImageRule, ImageTokens
 from asymsim.catalogue.images.canvas import check_size, check_tokens
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class LongestEdge(ImageRule):
     """Shrink to ``longest_edge``, then round each edge up to whole patches; one sequence an image.
 

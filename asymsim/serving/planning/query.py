@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 
 from asymsim.catalogue.gpu import load_gpu
@@ -18,6 +18,7 @@ from asymsim.serving.slo import SloTarget
 from asymsim.serving.workload.requests import Requests
 from asymsim.serving.workload.spec import LARGEST_NUMBER, NUM_REQUESTS, WorkloadSpec, requests_for
 from asymsim.util.errors import InputError
+from asymsim.util.strict import strict_dataclass
 
 # Degrees of tensor parallelism that are tried where none is given.
 TP_SIZES = (1, 2, 4, 8)
@@ -26,7 +27,7 @@ MOST_DRAWS = 1000
 BEYOND, LIFETIMES = 40, 20
 
 
-@dataclass(frozen=True, kw_only=True)
+@strict_dataclass
 class PlanQuery:
     """A load, its limits, and what may serve it.
 

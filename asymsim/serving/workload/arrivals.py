@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from pydantic.dataclasses import dataclass
 
 from asymsim.core.arrays import Array
 from asymsim.util.errors import InputError, MissingExtraError
 from asymsim.util.sampling import uniform_samples
 from asymsim.util.seeds import seed_of
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 LARGEST_SEED = 2**62
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Arrivals:
     """A renewal process: independent gaps between requests, of mean ``1 / rate``.
 

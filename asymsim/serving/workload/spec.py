@@ -6,11 +6,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.estimator.scenario import Scenario
 from asymsim.util.errors import InputError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 if TYPE_CHECKING:
     from asymsim.core.arrays import Array
@@ -22,7 +20,7 @@ NUM_REQUESTS = 4000
 LARGEST_NUMBER = 10**8
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class WorkloadSpec:
     """Requests at a rate, or those of a trace; all alike, or of a mix.
 

@@ -14,12 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic.dataclasses import dataclass
-
 from asymsim.catalogue.engine import load_engine
 from asymsim.catalogue.gpu import Gpu, load_gpu
 from asymsim.util.errors import InputError, MissingExtraError
-from asymsim.util.strict import STRICT
+from asymsim.util.strict import strict_dataclass
 
 PACKAGE = "aiconfigurator-core 0.12.0"
 COLUMNS = (
@@ -43,7 +41,7 @@ LEFT_OUT = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@strict_dataclass
 class Run:
     """One measured run.
 
