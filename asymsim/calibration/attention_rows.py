@@ -32,7 +32,7 @@ def prefill_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
     rows = _causal(device, framework, "prefill_attention")
     if rows is None:
         return None
-    rows = rows.drop("context_step", rows["step"] != 0)
+    rows = rows.drop("cached_prefix", rows["step"] != 0)
     rows = rows.drop("empty", rows["isl"] <= 1)
     machine = device_of(device)
     b, n, h, kv, d = rows.floats("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim")
@@ -44,7 +44,7 @@ def prefill_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
     return assemble(
         rows,
         {"b": b, "n": n, "h": h, "kv": kv, "d": d, "size": size},
-        site=("h", "kv", "d"),
+        shape_group=("h", "kv", "d"),
         runs=("h", "kv", "d", "b", "n"),
         bounds_s=hardware_bounds(machine, 2 * b * h * n * (n + 1) * d, 4 * b * n * (h + kv) * d),
         many=many,
@@ -67,7 +67,7 @@ def decode_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
     return assemble(
         rows,
         {"b": b, "n": n, "h": h, "kv": kv, "d": d, "size": size},
-        site=("h", "kv", "d"),
+        shape_group=("h", "kv", "d"),
         runs=("h", "kv", "d", "b", "n"),
         bounds_s=hardware_bounds(machine, 4 * b * h * n * d, 4 * b * n * kv * d + 4 * b * h * d),
         many=many,
@@ -92,7 +92,7 @@ def encoder_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
     return assemble(
         rows,
         {"b": b, "n": n, "h": h, "d": d, "size": size},
-        site=("h", "d"),
+        shape_group=("h", "d"),
         runs=("h", "d", "b", "n"),
         bounds_s=hardware_bounds(machine, 4 * b * h * n * n * d, 8 * b * n * h * d),
         many=many,

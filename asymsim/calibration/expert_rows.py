@@ -58,7 +58,7 @@ def expert_rows(device: Gpu, framework: str) -> MeasuredRows | None:
     return assemble(
         rows,
         columns,
-        site=("hidden", "width", "experts"),
+        shape_group=("hidden", "width", "experts"),
         runs=("hidden", "width", "experts", "active", "distribution", "tokens"),
         bounds_s=hardware_bounds(machine, 3.0 * tokens * active * hidden * width, moved_bytes),
         many=many,

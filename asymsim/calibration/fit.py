@@ -23,7 +23,7 @@ from asymsim.catalogue.gpu import Gpu, gpu_path, load_gpu
 from asymsim.util.errors import InputError, UnknownNameError
 from asymsim.util.files import write_file
 
-HOPS = 40
+ITERATIONS = 40
 Row = dict[str, Any]
 Section = dict[str, Any]
 
@@ -31,7 +31,7 @@ Section = dict[str, Any]
 def calibrate(
     gpus: Sequence[str],
     sections: Sequence[str] = (),
-    hops: int = HOPS,
+    iterations: int = ITERATIONS,
     out: str | Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
@@ -43,7 +43,7 @@ def calibrate(
         Names of GPUs that the package has tables of, or files of the user's that describe such.
     sections : sequence of str
         Of ``catalogue.fitted_parameters.SECTIONS``; all by default. Those without a table are passed over.
-    hops : int
+    iterations : int
         Length of each search, at least 0.
     out : str or pathlib.Path, optional
         File for the GPU's text with the new sections, instead of its own; for one GPU alone.
@@ -53,15 +53,15 @@ def calibrate(
     Raises
     ------
     InputError
-        If a GPU has no tables, a table cannot be read or is too short, ``hops`` is negative, or a file cannot
+        If a GPU has no tables, a table cannot be read or is too short, ``iterations`` is negative, or a file cannot
         be written.
     MissingExtraError
         If the tables are not installed.
     UnknownNameError
         If there is no such GPU or section.
     """
-    if hops < 0:
-        raise InputError("hops", hops, "must be at least 0")
+    if iterations < 0:
+        raise InputError("iterations", iterations, "must be at least 0")
     if out is not None and len(gpus) > 1:
         raise InputError("out", str(out), "takes one GPU; give one, or leave it out")
     for section in sections:
@@ -77,7 +77,7 @@ def calibrate(
         path = gpu_path(name)
         new: dict[str, dict[str, Any]] = {}
         for section in sections or LOADERS:
-            found = fit_section(device, section, hops)
+            found = fit_section(device, section, iterations)
             if found is None:
                 say(f"{device.name} {section}: no table")
                 continue
@@ -91,21 +91,22 @@ def calibrate(
     return rows
 
 
-def fit_section(device: Gpu, section: str, hops: int) -> tuple[Section, Score] | None:
+def fit_section(device: Gpu, section: str, iterations: int) -> tuple[Section, Score] | None:
     """Numbers, residual quantiles and provenance of a section, and its held-out errors; None without a table."""
     table = load_section(device, section)
     if table is None:
         return None
-    made, result = fit_table(table, device, section, hops)
+    made, result = fit_table(table, device, section, iterations)
     made |= {
         "source": f"{PACKAGE}, systems/data/{table.source}",
         "date": datetime.date.today().isoformat(),
-        "command": f"asymsim calibrate --gpu {device.name} --section {section} --hops {hops} (split seed {SEED})",
+        "command": f"asymsim calibrate --gpu {device.name} --section {section} --iterations {iterations} "
+        f"(split seed {SEED})",
     }
     return made, result
 
 
-def fit_table(table: MeasuredRows, device: Gpu, section: str, hops: int) -> tuple[Section, Score]:
+def fit_table(table: MeasuredRows, device: Gpu, section: str, iterations: int) -> tuple[Section, Score]:
     """Numbers and residual quantiles fitted on a table's sites that are not held out, and errors on those that are.
 
     Raises
@@ -117,7 +118,7 @@ def fit_table(table: MeasuredRows, device: Gpu, section: str, hops: int) -> tupl
     if FREE_PARAMETERS[section]:
         whole = search_space(section, device, table.sizes[training] if len(table.sizes) else table.sizes)
         try:
-            numbers = fit_parameters(table, whole, hops, training)
+            numbers = fit_parameters(table, whole, iterations, training)
         except InputError as error:
             raise InputError(f"{device.name} {section} {error.field}", error.value, error.remedy) from None
         fill_head_sizes(numbers)

@@ -2,7 +2,7 @@
 
 The package 0.12.0 (NVIDIA, Apache-2.0, https://github.com/ai-dynamo/aiconfigurator) holds Parquet tables at
 ``systems/data/<system>/<family>/<framework>/<version>/<table>_perf.parquet``, times in milliseconds. Rows that
-mislead are dropped and counted by the name of their trap (`TRAPS`); nothing is dropped silently or repaired.
+mislead are dropped and counted by the name of their rule (`EXCLUSION_RULES`); nothing is dropped silently or repaired.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TABLES = {
     "grouped_gemm": ("moe", "moe"),
 }
 
-TRAPS = {
+EXCLUSION_RULES = {
     "not_positive": "a time that is not a finite number above 0",
     "repeated": "the same shape measured more than once: the median is kept",
     "beats_peak": "faster than the tensor cores' dense peak",
@@ -51,9 +51,9 @@ TRAPS = {
     "beats_link": "faster than the link can carry the message once",
     "fp8_cache": "an fp8 KV cache, whose conversion is another kernel",
     "sliding_window": "a sliding window: another kernel",
-    "context_step": "context attention over a prefix; the tables hold step 0 alone",
+    "cached_prefix": "prefill attention over a cached prefix; the tables have none",
     "head_size_512": "head size 512: another kernel, and no model of the catalogue has it",
-    "empty": "a shape of no work (one token of context, or a zero)",
+    "empty": "a shape of no work (one token, or a zero)",
     "eager": "launched by the host one by one, which a CUDA graph spares",
     "spread_experts": "experts spread over several GPUs",
 }
@@ -61,7 +61,7 @@ TRAPS = {
 
 @dataclass(frozen=True)
 class Rows:
-    """Columns of one table, ``seconds`` among them; rows dropped by trap; the table's place in the package."""
+    """Columns of one table, ``seconds`` among them; rows dropped by rule; the table's place in the package."""
 
     columns: dict[str, Array]
     dropped: dict[str, int]
@@ -81,12 +81,12 @@ class Rows:
         """Only the rows of a mask."""
         return replace(self, columns={name: column[mask] for name, column in self.columns.items()})
 
-    def drop(self, trap: str, mask: Array) -> Rows:
-        """Without the rows of a mask, counted under the trap's name."""
+    def drop(self, rule: str, mask: Array) -> Rows:
+        """Without the rows of a mask, counted under the rule's name."""
         number = int(mask.sum())
         if not number:
             return self
-        return replace(self.keep(~mask), dropped={**self.dropped, trap: self.dropped.get(trap, 0) + number})
+        return replace(self.keep(~mask), dropped={**self.dropped, rule: self.dropped.get(rule, 0) + number})
 
 
 def systems_folder() -> Path:

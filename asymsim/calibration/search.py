@@ -13,8 +13,8 @@ from asymsim.util.errors import InputError
 
 # Residual (log of predicted over measured) beyond which a row counts linearly, not as a square.
 SCALE = 0.1
-# Rows that hops and the last descent look at.
-HOP_ROWS, POLISH_ROWS = 4_000, 16_000
+# Rows that iterations and the last descent look at.
+SEARCH_ROWS, POLISH_ROWS = 4_000, 16_000
 # Rows that one fitted number needs at the least.
 ROWS_A_NUMBER = 5
 Residuals = Callable[[Array], Array]
@@ -45,7 +45,7 @@ def descend(residuals: Residuals, space: SearchSpace, vector: Array, evaluations
     return float(found.cost), whole(found.x)
 
 
-def search(residuals: Residuals, space: SearchSpace, hops: int, polish: Residuals | None = None) -> Array:
+def search(residuals: Residuals, space: SearchSpace, iterations: int, polish: Residuals | None = None) -> Array:
     """The vector of least soft-L1 squares of residuals, searched in logarithms.
 
     A tile that no row takes has no slope, so one descent sticks; jumps of a random part of the numbers, kept
@@ -56,7 +56,7 @@ def search(residuals: Residuals, space: SearchSpace, hops: int, polish: Residual
     residuals : callable
         Whole vector -> log of predicted over measured.
     space : Space
-    hops : int
+    iterations : int
         Jumps to try, at least 0; never a time limit, so that the same number gives the same vector.
     polish : callable, optional
         Residuals of more rows, for the last descent.
@@ -64,7 +64,7 @@ def search(residuals: Residuals, space: SearchSpace, hops: int, polish: Residual
     rng = np.random.default_rng(SEED)
     number = int(space.free.sum())
     cost, best = descend(residuals, space, space.start, 24)
-    for _ in range(hops):
+    for _ in range(iterations):
         jump = rng.random(number) < rng.choice([0.15, 0.4, 1.0])
         point = best.copy()
         point[space.free] *= np.exp(np.where(jump, rng.normal(0.0, rng.choice([0.1, 0.3, 0.6]), number), 0.0))
@@ -74,14 +74,14 @@ def search(residuals: Residuals, space: SearchSpace, hops: int, polish: Residual
     return descend(polish or residuals, space, best, 40)[1]
 
 
-def fit_parameters(table: MeasuredRows, space: SearchSpace, hops: int, among: Array) -> Array:
+def fit_parameters(table: MeasuredRows, space: SearchSpace, iterations: int, among: Array) -> Array:
     """One record of numbers, shape (1,), fitted from the class's own start.
 
     Parameters
     ----------
     table : Table
     space : Space
-    hops : int
+    iterations : int
     among : array of int64
         Rows to fit on, none of them held out.
 
@@ -93,8 +93,8 @@ def fit_parameters(table: MeasuredRows, space: SearchSpace, hops: int, among: Ar
     needed = ROWS_A_NUMBER * int(space.free.sum())
     if len(among) < needed:
         raise InputError("rows", len(among), f"too few to fit {int(space.free.sum())} numbers; at least {needed}")
-    few, many = (some(among, number) for number in (HOP_ROWS, POLISH_ROWS))
-    return space.record(search(residuals_of(table, space, few), space, hops, residuals_of(table, space, many)))
+    few, many = (some(among, number) for number in (SEARCH_ROWS, POLISH_ROWS))
+    return space.record(search(residuals_of(table, space, few), space, iterations, residuals_of(table, space, many)))
 
 
 def residuals_of(table: MeasuredRows, space: SearchSpace, index: Array) -> Residuals:

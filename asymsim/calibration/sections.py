@@ -16,7 +16,7 @@ from asymsim.util.errors import UnknownNameError
 
 
 def load_section(device: Gpu, section: str, framework: str = "vllm") -> MeasuredRows | None:
-    """Rows of a section, traps dropped by name; None where the GPU or the framework has no table of it.
+    """Rows of a section, rows that mislead left out by rule; None where the GPU or the framework has no table of it.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def _gemm(device: Gpu, framework: str, name: str, peak: str, operand_bytes: floa
     return assemble(
         rows,
         {"m": m, "n": n, "k": k},
-        site=("n", "k"),
+        shape_group=("n", "k"),
         runs=("n", "k", "m"),
         bounds_s=hardware_bounds(machine, 2 * m * n * k, operand_bytes * (m * k + n * k) + 2 * m * n),
         many=many,
@@ -80,7 +80,7 @@ def _memory(device: Gpu, framework: str) -> MeasuredRows | None:
     return assemble(
         rows,
         {"moved_bytes": moved_bytes, "m": m, "k": k},
-        site=("k",),
+        shape_group=("k",),
         runs=("k", "m"),
         bounds_s={"beats_memory": moved_bytes / device.bandwidth_bytes_per_s},
         many=many,
@@ -104,7 +104,7 @@ def _all_reduce(device: Gpu, framework: str) -> MeasuredRows | None:
     return assemble(
         rows,
         {"message_bytes": message_bytes, "gpus": gpus},
-        site=("message_bytes",),
+        shape_group=("message_bytes",),
         runs=("gpus", "message_bytes"),
         bounds_s={"beats_link": (gpus - 1) / gpus * message_bytes / device.link_bytes_per_s},
         many=many,

@@ -39,7 +39,7 @@ class MeasuredRows(NamedTuple):
     sizes : array of int64
         Index of each row's class of head size; empty where there are none.
     dropped : dict of str to int
-        Rows left out, by trap.
+        Rows left out, by rule.
     source : str
         The table's place in the package.
     """
@@ -56,21 +56,21 @@ class MeasuredRows(NamedTuple):
     source: str
 
 
-def held_out(*site: Array) -> Array:
+def held_out(*shape_group: Array) -> Array:
     """Mask of the sites that SEED holds out: a hash of the site alone, the same on every GPU and framework.
 
     Parameters
     ----------
-    *site : array of whole numbers, shape (rows,)
+    *shape_group : array of whole numbers, shape (rows,)
         What makes a site, such as n and k of a weight.
     """
-    return shape_group_hash(*site) % np.uint64(10_000) < HELD_OUT * 10_000
+    return shape_group_hash(*shape_group) % np.uint64(10_000) < HELD_OUT * 10_000
 
 
-def shape_group_hash(*site: Array) -> Array:
+def shape_group_hash(*shape_group: Array) -> Array:
     """Hash of each row's site under SEED, uint64."""
-    key = np.full(len(site[0]), SEED, np.uint64)
-    for column in site:
+    key = np.full(len(shape_group[0]), SEED, np.uint64)
+    for column in shape_group:
         key = (key ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         key ^= key >> np.uint64(29)
         key *= np.uint64(0xBF58476D1CE4E5B9)
@@ -82,7 +82,7 @@ def assemble(
     rows: Rows,
     columns: dict[str, Array],
     *,
-    site: tuple[str, ...],
+    shape_group: tuple[str, ...],
     runs: tuple[str, ...],
     bounds_s: Mapping[str, Array],
     many: Callable[[Array, Array, Array], None],
@@ -95,25 +95,25 @@ def assemble(
     rows : Rows
     columns : dict of str to array
         Shapes as float64, in the order in which ``many`` takes them.
-    site : tuple of str
+    shape_group : tuple of str
         Columns that make a site.
     runs : tuple of str
         As in `MeasuredRows`.
     bounds_s : mapping of str to array
-        Least seconds of each row, by the name of the trap that beating it is.
+        Least seconds of each row, by the name of the rule that beating it is.
     many : callable
         ``many(shapes, numbers, out)`` writes the seconds of all rows with one record of numbers.
     sizes : array of int64, optional
     """
     keep = np.ones(len(rows), bool)
     dropped = dict(rows.dropped)
-    for trap, bound in bounds_s.items():
+    for rule, bound in bounds_s.items():
         beaten = keep & (rows["seconds"] < bound)
         keep &= ~beaten
         if beaten.any():
-            dropped[trap] = int(beaten.sum())
+            dropped[rule] = int(beaten.sum())
     kept = {name: column[keep] for name, column in columns.items()}
-    places = [kept[name] for name in site]
+    places = [kept[name] for name in shape_group]
     shapes = np.stack(list(kept.values()), axis=1)
 
     def predict(index: Array, numbers: Array) -> Array:
@@ -143,5 +143,5 @@ def device_of(device: Gpu, peak: str = "bf16") -> Device:
 
 
 def hardware_bounds(machine: Device, flops: Array, moved_bytes: Array) -> dict[str, Array]:
-    """Least seconds by peak and by bandwidth, by the trap that beating them is."""
+    """Least seconds by peak and by bandwidth, by the rule that beating them is."""
     return {"beats_peak": flops / machine.flops_per_s, "beats_memory": moved_bytes / machine.bandwidth_bytes_per_s}

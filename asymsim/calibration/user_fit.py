@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.calibration.fit import HOPS, Row, Section, fit_table
+from asymsim.calibration.fit import ITERATIONS, Row, Section, fit_table
 from asymsim.calibration.gpu_file import number_text, put_sections
 from asymsim.calibration.kernel_records import Record, read_records
 from asymsim.calibration.residual_intervals import ROWS_A_GROUP, intervals, level_of
@@ -45,7 +45,7 @@ def calibrate_records(
     name: str,
     path: str,
     sections: Sequence[str] = (),
-    hops: int = HOPS,
+    iterations: int = ITERATIONS,
     out: str | Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
@@ -59,7 +59,7 @@ def calibrate_records(
         The CSV. All of its rows must be of this GPU.
     sections : sequence of str
         Of ``catalogue.fitted_parameters.SECTIONS``; all that the file corrects by default.
-    hops : int
+    iterations : int
         Length of the search of a fit.
     out : str or pathlib.Path, optional
         File for the GPU's text with the new sections, instead of its own.
@@ -78,8 +78,8 @@ def calibrate_records(
     InputError
         If the file is malformed, of another GPU, or corrects nothing; if a file cannot be written.
     """
-    if hops < 0:
-        raise InputError("hops", hops, "must be at least 0")
+    if iterations < 0:
+        raise InputError("iterations", iterations, "must be at least 0")
     for section in sections:
         if section not in LOADERS:
             raise UnknownNameError("section", section, LOADERS)
@@ -91,13 +91,13 @@ def calibrate_records(
     for section in sections or LOADERS:
         if section not in found:
             continue
-        made, why = _corrected(found[section], device, hops, left)
+        made, why = _corrected(found[section], device, iterations, left)
         if made is None:
             reasons.append(f"{section}: {why}")
             continue
         if why:
             say(f"{device.name} {section}: {why}")
-        made |= _provenance(made, records, device, section, hops, path)
+        made |= _provenance(made, records, device, section, iterations, path)
         new[section] = made
         rows.append(_row(device, found[section], made))
     for reason, number in left.items():
@@ -112,7 +112,7 @@ def calibrate_records(
     return rows
 
 
-def _corrected(own: UserRows, device: Gpu, hops: int, left: Counter[str]) -> tuple[Section | None, str]:
+def _corrected(own: UserRows, device: Gpu, iterations: int, left: Counter[str]) -> tuple[Section | None, str]:
     """A section from its rows, and what there is to say of it; None where it is left out, and why."""
     if len(own) < SCALE_SHAPES:
         return None, f"{len(own)} distinct shapes, at least {SCALE_SHAPES}"
@@ -121,14 +121,14 @@ def _corrected(own: UserRows, device: Gpu, hops: int, left: Counter[str]) -> tup
         return None, f"{len(own)} distinct shapes and no numbers to scale, at least {FIRST_FIT_SHAPES} for a fit"
     if base is not None and len(own) < FIT_SHAPES:
         return scaled(own, device, base, left)
-    made, why = _fitted(own, device, hops)
+    made, why = _fitted(own, device, iterations)
     if made is None and base is not None:
         made, more = scaled(own, device, base, left)
         why = f"scaled, not fitted: {why}" if made is not None else more
     return made, why
 
 
-def _fitted(own: UserRows, device: Gpu, hops: int) -> tuple[Section | None, str]:
+def _fitted(own: UserRows, device: Gpu, iterations: int) -> tuple[Section | None, str]:
     if find_spec("scipy") is None:
         return None, "a fit needs scipy (pip install 'asymsim[measured]')"
     table = own.table("")
@@ -136,7 +136,7 @@ def _fitted(own: UserRows, device: Gpu, hops: int) -> tuple[Section | None, str]
     if judged < JUDGED_SHAPES:
         return None, f"{judged} shapes at held-out sites, at least {JUDGED_SHAPES} for a fit; measure more sites"
     try:
-        made, _ = fit_table(table, device, own.section, hops)
+        made, _ = fit_table(table, device, own.section, iterations)
     except InputError as error:
         return None, str(error)
     return made, ""
@@ -158,7 +158,7 @@ def scaled(own: UserRows, device: Gpu, base: FittedSection, left: Counter[str]) 
     if len(own) < SCALE_SHAPES:
         return None, f"{len(own)} distinct shapes that it has numbers for, at least {SCALE_SHAPES}"
     raw, floor = own.simulated(arrays), own.roofline(arrays)
-    log_ratio, site = np.log(own.seconds / raw), own.sites()
+    log_ratio, site = np.log(own.seconds / raw), own.shape_group_index()
     groups = site if len(np.unique(site)) > 1 else np.arange(len(own))
     scale = float(number_text(math.exp(np.median(log_ratio))))
     unseen = np.exp([np.median(log_ratio[groups != group]) for group in groups])
@@ -214,7 +214,9 @@ def student_95(freedom: int) -> float:
     return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
-def _provenance(made: Section, records: Sequence[Record], device: Gpu, section: str, hops: int, path: str) -> Section:
+def _provenance(
+    made: Section, records: Sequence[Record], device: Gpu, section: str, iterations: int, path: str
+) -> Section:
     versions = "; ".join(dict.fromkeys(record.versions for record in records))
     what = f"own measurements, {Path(path).name} ({versions})"
     if "time_scale" in made:
@@ -228,8 +230,8 @@ def _provenance(made: Section, records: Sequence[Record], device: Gpu, section: 
         "measured": True,
         "source": what,
         "date": max(record.date for record in records),
-        "command": f"asymsim calibrate --gpu {device.name} --section {section} --hops {hops} --records "
-        f"{Path(path).name} (split seed {SEED})",
+        "command": f"asymsim calibrate --gpu {device.name} --section {section} --iterations {iterations} "
+        f"--records {Path(path).name} (split seed {SEED})",
     }
 
 
@@ -239,7 +241,7 @@ def _row(device: Gpu, own: UserRows, made: Section) -> Row:
         "section": own.section,
         "way": "scale" if "time_scale" in made else "fit",
         "shapes": made["rows"],
-        "sites": len(np.unique(own.sites())),
+        "shape_groups": len(np.unique(own.shape_group_index())),
         "time_scale": made.get("time_scale", 1.0),
         "median": made["held_out_median_error"],
         "p90": made["held_out_p90_error"],

@@ -74,7 +74,7 @@ class UserRows:
         Where the operators of each row begin.
     seconds : array, shape (rows,)
         Measured.
-    site : array of int64, shape (rows, fields)
+    shape_group : array of int64, shape (rows, fields)
         What makes its site: n and k of a product, heads, KV heads and head size of attention, else bytes.
     """
 
@@ -85,14 +85,14 @@ class UserRows:
     operators: Array
     begin: Array
     seconds: Array
-    site: Array
+    shape_group: Array
 
     def __len__(self) -> int:
         return len(self.seconds)
 
-    def sites(self) -> Array:
+    def shape_group_index(self) -> Array:
         """Index of each row's site."""
-        return np.unique(self.site, axis=0, return_inverse=True)[1].ravel()
+        return np.unique(self.shape_group, axis=0, return_inverse=True)[1].ravel()
 
     def only(self, mask: Array) -> UserRows:
         """The rows of a mask."""
@@ -101,7 +101,7 @@ class UserRows:
         lengths = np.bincount(owner, minlength=len(self))[mask]
         begin = np.cumsum(lengths) - lengths
         return UserRows(
-            self.section, self.of, self.device, self.dtype, kept, begin, self.seconds[mask], self.site[mask]
+            self.section, self.of, self.device, self.dtype, kept, begin, self.seconds[mask], self.shape_group[mask]
         )
 
     def simulated(self, arrays: GpuArrays) -> Array:
@@ -125,7 +125,7 @@ class UserRows:
         }[self.of]
         arrays.sources[self.of] = FITTED
         first = self.operators[self.begin]
-        places = [column.astype(np.float64) for column in self.site.T]
+        places = [column.astype(np.float64) for column in self.shape_group.T]
         tokens = first["n"] if self.of == DECODE_ATTENTION_TIME else first["m"]
         sizes = HEAD_SIZES.get(self.of)
 
@@ -138,7 +138,7 @@ class UserRows:
             roofline_s=self.roofline(arrays),
             held_out=held_out(*places),
             fold=(shape_group_hash(*places) // np.uint64(10_000) % np.uint64(FOLDS)).astype(np.int64),
-            columns={"site": self.sites(), "groups": first["groups"], "tokens": tokens},
+            columns={"site": self.shape_group_index(), "groups": first["groups"], "tokens": tokens},
             predict=predict,
             runs=("site", "groups", "tokens"),
             sizes=np.searchsorted(sizes, first["k"]) if sizes else np.zeros(0, np.int64),

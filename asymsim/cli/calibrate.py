@@ -18,7 +18,7 @@ def calibrate(
     *,
     gpu: Annotated[str | None, Parameter(group=CALIBRATION)] = None,
     section: Annotated[str | None, Parameter(group=CALIBRATION)] = None,
-    hops: Annotated[int, Parameter(group=CALIBRATION)] = 40,
+    iterations: Annotated[int, Parameter(group=CALIBRATION)] = 40,
     transfer: Annotated[bool, Parameter(group=CALIBRATION, negative="")] = False,
     records: Annotated[str | None, Parameter(group=CALIBRATION)] = None,
     model: Annotated[str | None, Parameter(group=CALIBRATION)] = None,
@@ -27,7 +27,7 @@ def calibrate(
     format: FormatFlag = None,
     out: Annotated[str | None, Parameter(group=flags.OUTPUT)] = None,
 ) -> None:
-    """Fit operator times on measured tables, into the GPUs' files; prints errors on sites the fit never saw.
+    """Fit operator times on measured tables, into the GPUs' files; prints errors on held-out shape groups.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def calibrate(
         GPUs joined by commas.
     section
         Sections joined by commas, such as gemm_bf16; all by default.
-    hops
-        Length of each search; the same number gives the same fit.
+    iterations
+        Basin-hopping iterations of each search; the same number gives the same fit.
     transfer
         Instead of fitting, try the fitted numbers of one GPU on another, and write the intervals of GPUs without
         measurements.
@@ -66,17 +66,17 @@ def calibrate(
     if records is not None:
         if gpu is None or "," in gpu:
             raise InputError("gpu", gpu, "give the one GPU that the records are of")
-        rows = _own(gpu, records, section, hops, {"model": model, "dtype": dtype, "tp_size": tp_size}, out)
+        rows = _own(gpu, records, section, iterations, {"model": model, "dtype": dtype, "tp_size": tp_size}, out)
     elif gpu is None:
         rows = write_transfer(out)
     else:
         chosen = parse_names(section, "section") if section else ()
-        rows = fit(parse_names(gpu, "gpu"), chosen, hops, out, say)
+        rows = fit(parse_names(gpu, "gpu"), chosen, iterations, out, say)
     emit(rows, rows, lambda: [tables.records_table(rows)], format, None)
 
 
 def _own(
-    gpu: str, records: str, section: str | None, hops: int, served: dict[str, Any], out: str | None
+    gpu: str, records: str, section: str | None, iterations: int, served: dict[str, Any], out: str | None
 ) -> list[dict[str, Any]]:
     from asymsim.util.errors import InputError
 
@@ -90,4 +90,4 @@ def _own(
 
     if served["model"] is not None:
         raise InputError("model", served["model"], "belongs to a benchmark's .json; leave it out")
-    return calibrate_records(gpu, records, parse_names(section, "section") if section else (), hops, out, say)
+    return calibrate_records(gpu, records, parse_names(section, "section") if section else (), iterations, out, say)

@@ -108,7 +108,7 @@ def latency(
     gpu
         GPUs of the operators joined by commas; all that were measured by default.
     framework
-        Whose operator tables, joined by commas: vllm (sites held out of the fit), sglang and trtllm (all rows).
+        Whose operator tables, joined by commas: vllm (shape groups held out of the fit), sglang and trtllm (all rows).
     sample
         CSV of serving runs, of the columns of aiconfigurator-core's silicon_sample.csv; that file by default.
     engines

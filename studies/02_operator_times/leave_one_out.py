@@ -20,7 +20,7 @@ from asymsim.core.arrays import Array
 from asymsim.core.times.parameters import BANDS
 
 SECTION = "gemm_bf16"
-HOPS = 40
+ITERATIONS = 40
 # Of each GPU, so that none outweighs another.
 ROWS = 800
 
@@ -41,7 +41,7 @@ def pooled(target: str) -> None:
         numbers = whole.record(vector)
         return np.concatenate([np.log(table.predict(index, numbers)) - seen for table, index, seen in parts])
 
-    vector = search(residuals, whole, HOPS)
+    vector = search(residuals, whole, ITERATIONS)
     low, high = np.quantile(np.exp(-residuals(vector)), (0.05, 0.95))
     interval = {"band_edges_s": [0.0] * (BANDS + 1), "ratio_p05": [low] * BANDS, "ratio_p95": [high] * BANDS}
     table = load_section(load_gpu(target), SECTION)

@@ -120,7 +120,7 @@ def test_neighbours_that_err_alike_correlate(put: Put) -> None:
         ({"gpus": ["h1000"]}, UnknownNameError, "gpu = 'h1000'"),
         ({"gpus": ["t4"]}, InputError, "has no measured tables"),
         ({"gpus": ["h100_sxm"], "sections": ["gemm"]}, UnknownNameError, "section = 'gemm'"),
-        ({"gpus": ["h100_sxm"], "hops": -1}, InputError, "hops = -1"),
+        ({"gpus": ["h100_sxm"], "iterations": -1}, InputError, "iterations = -1"),
         ({"gpus": ["h100_sxm", "l40s"], "out": "one.toml"}, InputError, "takes one GPU"),
     ],
 )

@@ -37,7 +37,7 @@ def test_the_head_and_the_other_sections_are_kept(put: Put, tmp_path: Path) -> N
     assert all(parsed[name] == others[name] for name in others if name != "elementwise")
     section = parsed["elementwise"]
     assert section["held_out_median_error"] == pytest.approx(rows[0]["median"], rel=1e-8)
-    assert "--section elementwise --hops 1" in section["command"]
+    assert "--section elementwise --iterations 1" in section["command"]
     assert load_gpu(str(out)).efficiency["elementwise"] == section
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
 
@@ -60,7 +60,7 @@ def test_a_file_of_the_users_is_written_itself(put: Put, tmp_path: Path) -> None
     before = FILE.read_bytes()
     calibrate([str(mine)], ["elementwise"], 0)
     assert FILE.read_bytes() == before
-    assert "--hops 0" in load_gpu(str(mine)).efficiency["elementwise"]["command"]
+    assert "--iterations 0" in load_gpu(str(mine)).efficiency["elementwise"]["command"]
 
 
 def test_what_is_stored_is_what_was_judged(put: Put, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_failed_fit_leaves_the_file_alone(put: Put, tmp_path: Path) -> None:
         (["--gpu", "h100_sxm", "--transfer"], "either --gpu or --transfer"),
         ([], "either --gpu or --transfer"),
         (["--transfer", "--section", "gemm_bf16"], "section = 'gemm_bf16'"),
-        (["--gpu", "h100_sxm", "--hops", "many"], "hops"),
+        (["--gpu", "h100_sxm", "--iterations", "many"], "iterations"),
         (["--gpu", " , "], "gpu"),
     ],
 )
@@ -117,7 +117,21 @@ def test_the_command_prints_its_errors(put: Put, tmp_path: Path, capsys: pytest.
     out = str(tmp_path / "gpu.toml")
     chosen = "elementwise,encoder_attention"
     assert (
-        run(["calibrate", "--gpu", "h100_sxm", "--section", chosen, "--hops", "0", "--out", out, "--format", "csv"])
+        run(
+            [
+                "calibrate",
+                "--gpu",
+                "h100_sxm",
+                "--section",
+                chosen,
+                "--iterations",
+                "0",
+                "--out",
+                out,
+                "--format",
+                "csv",
+            ]
+        )
         == 0
     )
     said = capsys.readouterr()

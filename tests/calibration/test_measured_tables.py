@@ -38,7 +38,7 @@ def test_each_trap_of_a_matrix_table_is_counted(put: Put) -> None:
     again = load_section(load_gpu("h100_sxm"), "gemm_bf16")
     assert again is not None
     assert again.dropped == {"beats_memory": 1}
-    assert set(measured_tables.TRAPS) >= {*table.dropped, *again.dropped}
+    assert set(measured_tables.EXCLUSION_RULES) >= {*table.dropped, *again.dropped}
 
 
 def test_each_trap_of_a_context_table_is_counted(put: Put) -> None:
@@ -56,7 +56,7 @@ def test_each_trap_of_a_context_table_is_counted(put: Put) -> None:
     put(rows, [1e-4] * 7, CONTEXT)
     table = load_section(load_gpu("h100_sxm"), "prefill_attention")
     assert table is not None
-    assert table.dropped == dict.fromkeys(("fp8_cache", "sliding_window", "head_size_512", "context_step", "empty"), 1)
+    assert table.dropped == dict.fromkeys(("fp8_cache", "sliding_window", "head_size_512", "cached_prefix", "empty"), 1)
     assert sorted(table.columns["n"]) == [512, 1024]
 
 

@@ -170,7 +170,7 @@ def test_one_site_tells_nothing_of_others(tmp_path: Path) -> None:
     works = [("matmul", f"m={m};n=4096;k=4096") for m in range(64, 1024, 64)]
     out = tmp_path / "mine.toml"
     (row,) = calibrate_records("h100_sxm", write(tmp_path / "a.csv", lines("h100_sxm", 1.3, works=works)), out=out)
-    assert row["sites"] == 1
+    assert row["shape_groups"] == 1
     assert row["time_scale"] == pytest.approx(1.3, rel=1e-6)
     assert row["ratio_p05"] <= 0.8
     assert row["ratio_p95"] >= 1.2
@@ -190,7 +190,7 @@ def test_many_shapes_are_fitted(tmp_path: Path) -> None:
     seconds = np.hypot(4e-6, 2 * sizes / (0.55 * device.bandwidth_bytes_per_s))
     path = write(tmp_path / "a.csv", (line("h100_sxm", *each) for each in zip(works, seconds.tolist(), strict=True)))
     out = tmp_path / "mine.toml"
-    (row,) = calibrate_records("h100_sxm", path, hops=2, out=out)
+    (row,) = calibrate_records("h100_sxm", path, iterations=2, out=out)
     section = load_gpu(str(out)).efficiency["elementwise"]
     assert (row["way"], section["measured"]) == ("fit", True)
     assert "time_scale" not in section
@@ -207,7 +207,7 @@ def test_a_gpu_without_numbers_is_fitted_or_refused(tmp_path: Path) -> None:
     rows = [
         line("t4", ("copy", f"bytes={size}"), each, dtype="fp16") for size, each in zip(sizes, seconds, strict=True)
     ]
-    (row,) = calibrate_records("t4", write(tmp_path / "a.csv", rows), hops=1, out=out)
+    (row,) = calibrate_records("t4", write(tmp_path / "a.csv", rows), iterations=1, out=out)
     assert row["way"] == "fit"
     assert load_gpu(str(out)).efficiency["elementwise"]["memory_share"] == pytest.approx(0.7, rel=0.02)
     with pytest.raises(InputError, match="elementwise: 59 distinct shapes and no numbers to scale, at least 60"):
@@ -331,7 +331,7 @@ def test_bad_flags_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["--gpu", "h300", "--records", path], "gpu = 'h300'"),
         (["--gpu", "h100_sxm", "--records", path, "--section", "gemm"], "section = 'gemm'"),
         (["--gpu", "h100_sxm", "--records", path, "--section", "gemm_fp8"], "holds nothing that corrects h100_sxm"),
-        (["--gpu", "h100_sxm", "--records", path, "--hops", "-1"], "hops"),
+        (["--gpu", "h100_sxm", "--records", path, "--iterations", "-1"], "iterations"),
         (["--gpu", "h100_sxm", "--records", path, "--model", "qwen2.5-7b"], "benchmark"),
         (["--gpu", "h100_sxm", "--records", path, "--out", str(tmp_path / "no" / "x.toml")], "cannot be written"),
         (["--gpu", "h100_sxm", "--records", few], "elementwise: 7 distinct shapes, at least 8"),

@@ -83,7 +83,7 @@ def test_the_grid_is_enough_to_correct_every_class(tmp_path: Path) -> None:
     corrected = calibrate_records("h200_sxm", str(path), out=tmp_path / "h200.toml", say=said.append)
     assert len(corrected) == 5
     assert sum(row["shapes"] for row in corrected) == len(grid())
-    assert all(row["sites"] >= 3 for row in corrected)
+    assert all(row["shape_groups"] >= 3 for row in corrected)
     assert said == []
     assert {point.operator for point in grid(("decode",))} == {"decode"}
 
