@@ -26,7 +26,7 @@ def layer_peak(kind: Record, tokens: int, mlp_tokens: int, pairs: int, unfused: 
 
 @inlined
 def activation_bytes(
-    model: ModelArrays, schedule: ScheduleArrays, load: TokenCounts, precision: Precision, work: Workspace
+    model: ModelArrays, schedule: ScheduleArrays, token_counts: TokenCounts, precision: Precision, work: Workspace
 ) -> int:
     """The largest of encoder, language-model prefill and logits (float32), for the whole batch on one GPU.
 
@@ -34,8 +34,8 @@ def activation_bytes(
     batch, so that the largest batch that fits follows from any other.
     """
     peak = model.vocab_size * 32 // precision.activation_bits
-    sequences = load.images * load.sequences
-    waiting = load.visual_tokens * model.hidden_size
+    sequences = token_counts.images * token_counts.sequences
+    waiting = token_counts.visual_tokens * model.hidden_size
     if sequences > 0:
         for segment in range(len(schedule.tower_starts) - 1):
             tokens = model.extra_tokens + work.tower_counts[segment, 1]
@@ -70,4 +70,4 @@ def activation_bytes(
                     precision.tp_size,
                 )
                 peak = max(peak, alive)
-    return load.batch_size * (peak * precision.activation_bits // 8)
+    return token_counts.batch_size * (peak * precision.activation_bits // 8)

@@ -80,11 +80,11 @@ def evaluate_rows(
         work.last[:] = -1
     for index in range(len(loads)):
         given = loads[index]
-        load = TokenCounts(
+        token_counts = TokenCounts(
             given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9]
         )
-        rows = build_operator_table(model, schedule, load, precision, work)
-        work.totals[ACTIVATION_BYTES] = activation_bytes(model, schedule, load, precision, work)
+        rows = build_operator_table(model, schedule, token_counts, precision, work)
+        work.totals[ACTIVATION_BYTES] = activation_bytes(model, schedule, token_counts, precision, work)
         phase_flops[:] = 0
         seconds[:] = 0.0
         sources[:] = MEASURED
@@ -102,7 +102,7 @@ def evaluate_rows(
             sources[phase] = min(sources[phase], known[1])
         if gpu.host_s > 0.0:
             add_host(seconds, sources, PREFILL, 1, gpu)
-            add_host(seconds, sources, DECODE, load.output_tokens - 1, gpu)
+            add_host(seconds, sources, DECODE, token_counts.output_tokens - 1, gpu)
         counts[index, 0] = phase_flops[VISION]
         counts[index, 1] = phase_flops[PROJECTOR]
         counts[index, 2] = phase_flops[SELECTION] + phase_flops[DECODE_SELECTION]

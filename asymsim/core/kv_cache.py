@@ -1,4 +1,4 @@
-"""One sequence's cache in one segment of layers: how it grows, what a decode step attends to, what it takes."""
+"""KV cache of one sequence in one segment of layers: its growth, the entries that decode steps attend to, its size."""
 
 from __future__ import annotations
 
@@ -56,42 +56,42 @@ def cache_of(
     budget = tokens
     if rule["num"] != rule["den"] or rule["plus"] != 0:
         budget = max(0, rule["num"] * tokens // rule["den"] + rule["plus"])
-    free, retain_num, retain_den = UNLIMITED, 1, 1
-    if schedule.threshold >= 0:
-        free, retain_num, retain_den = max(0, schedule.threshold - text), schedule.retain_num, schedule.retain_den
-    whole = 0
+    eviction_start, retain_num, retain_den = UNLIMITED, 1, 1
+    if schedule.eviction_threshold_tokens >= 0:
+        eviction_start = max(0, schedule.eviction_threshold_tokens - text)
+        retain_num, retain_den = schedule.retain_num, schedule.retain_den
+    full_heads = 0
     if schedule.full_head_num > 0:
-        whole = round_share(schedule.full_head_num, schedule.full_head_den, kv_heads, NEAREST)
+        full_heads = round_share(schedule.full_head_num, schedule.full_head_den, kv_heads, NEAREST)
     chunk = kind["chunk_tokens"]
-    window = UNLIMITED
+    window_cap = UNLIMITED
     if kind["window_tokens"] > 0:
-        window = kind["window_tokens"] - 1
+        window_cap = kind["window_tokens"] - 1
     elif chunk > 0:
         # The framework slides a window of the chunk's length; the mask itself starts anew with each chunk.
-        window = chunk - 1
-    limit = min(window, budget) if schedule.hold else window
-    held = min(tokens, budget)
-    return SequenceCache(tokens, held, kv_heads, whole, window, limit, chunk, free, retain_num, retain_den, 1)
+        window_cap = chunk - 1
+    budget_cap = min(window_cap, budget) if schedule.budget_in_decoding else window_cap
+    kept = min(tokens, budget)
+    return SequenceCache(
+        tokens, kept, kv_heads, full_heads, window_cap, budget_cap, chunk, eviction_start, retain_num, retain_den, 1
+    )
 
 
 @kernel
 def attended_entries(cache: SequenceCache, steps: int) -> int:
-    """Entries that the first ``steps`` decode steps attend to, own tokens included, all KV heads together."""
+    """Entries that the first ``steps`` decode steps attend to, their own tokens included, all KV heads together."""
     if cache.chunk_tokens == 0:
         return framework_entries(cache, steps)
-    free, num, den, total = (
-        cache.eviction_start,
-        cache.retain_num,
-        cache.retain_den,
-        steps * cache.self_token * cache.kv_heads,
-    )
+    position, chunk, start = cache.prompt_tokens, cache.chunk_tokens, cache.eviction_start
+    num, den = cache.retain_num, cache.retain_den
+    total = steps * cache.self_token * cache.kv_heads
     if cache.full_heads > 0:
         total += cache.full_heads * chunked_growth_sum(
-            cache.prompt_tokens, cache.window_cap, cache.prompt_tokens, cache.chunk_tokens, steps, free, num, den
+            cache.prompt_tokens, cache.window_cap, position, chunk, steps, start, num, den
         )
     if cache.full_heads < cache.kv_heads:
         total += (cache.kv_heads - cache.full_heads) * chunked_growth_sum(
-            cache.kept_tokens, cache.budget_cap, cache.prompt_tokens, cache.chunk_tokens, steps, free, num, den
+            cache.kept_tokens, cache.budget_cap, position, chunk, steps, start, num, den
         )
     return total
 
@@ -99,18 +99,13 @@ def attended_entries(cache: SequenceCache, steps: int) -> int:
 @kernel
 def framework_entries(cache: SequenceCache, steps: int) -> int:
     """As `attended_entries`, where the framework attends to all that is cached."""
-    free, num, den, total = (
-        cache.eviction_start,
-        cache.retain_num,
-        cache.retain_den,
-        steps * cache.self_token * cache.kv_heads,
-    )
+    start, num, den = cache.eviction_start, cache.retain_num, cache.retain_den
+    total = steps * cache.self_token * cache.kv_heads
     if cache.full_heads > 0:
-        total += cache.full_heads * capped_growth_sum(cache.prompt_tokens, cache.window_cap, steps, free, num, den)
+        total += cache.full_heads * capped_growth_sum(cache.prompt_tokens, cache.window_cap, steps, start, num, den)
     if cache.full_heads < cache.kv_heads:
-        total += (cache.kv_heads - cache.full_heads) * capped_growth_sum(
-            cache.kept_tokens, cache.budget_cap, steps, free, num, den
-        )
+        pruned_heads = cache.kv_heads - cache.full_heads
+        total += pruned_heads * capped_growth_sum(cache.kept_tokens, cache.budget_cap, steps, start, num, den)
     return total
 
 
@@ -118,6 +113,6 @@ def framework_entries(cache: SequenceCache, steps: int) -> int:
 def cached_entries(cache: SequenceCache, steps: int, block: int) -> int:
     """Entries of all KV heads after ``steps`` decode steps, each head's in whole blocks of ``block`` tokens."""
     grown = growth(steps, cache.eviction_start, cache.retain_num, cache.retain_den)
-    whole = -(-min(cache.prompt_tokens + grown, cache.window_cap) // block) * block
-    rest = -(-min(cache.kept_tokens + grown, cache.budget_cap) // block) * block
-    return cache.full_heads * whole + (cache.kv_heads - cache.full_heads) * rest
+    of_full_head = -(-min(cache.prompt_tokens + grown, cache.window_cap) // block) * block
+    of_pruned_head = -(-min(cache.kept_tokens + grown, cache.budget_cap) // block) * block
+    return cache.full_heads * of_full_head + (cache.kv_heads - cache.full_heads) * of_pruned_head

@@ -4,43 +4,48 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from asymsim.core.arrays import Array, codes
+from asymsim.core.arrays import Array, codes, integers
 
 CAUSAL, PREFIX, IMAGE_BIDIRECTIONAL, BIDIRECTIONAL = codes(4)
-
-
 MASK_NAMES = ("causal", "prefix", "image_bidirectional", "bidirectional")
 
-
-LAYER = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "hidden_size",
-            "heads",
-            "kv_heads",
-            "queries_per_kv_head",
-            "head_size",
-            "intermediate_size",
-            "ups",
-            "cross",
-            "window_tokens",
-            "chunk_tokens",
-            "experts",
-            "experts_per_token",
-            "framework_experts_per_token",
-            "shared_intermediate_size",
-            "norms",
-        )
-    ],
-    align=True,
+# A kind of layer.
+LAYER = integers(
+    "hidden_size",
+    "heads",
+    "kv_heads",
+    "queries_per_kv_head",
+    "head_size",
+    "intermediate_size",
+    "ups",  # up-projections of the FFN: 2 with a gate
+    "cross",  # 1: cross-attention to the visual tokens
+    "window_tokens",  # sliding window, the token itself included; 0: none
+    "chunk_tokens",  # length of chunked attention; 0: none
+    "experts",  # 0: a dense FFN
+    "experts_per_token",
+    "framework_experts_per_token",  # that the framework's code executes
+    "shared_intermediate_size",  # of the shared expert; 0: none
+    "norms",
 )
 
 
 class ModelArrays(NamedTuple):
-    """A ``VlmModel`` as the kernels see it; prefix sums count the layers of each kind before a layer."""
+    """A ``VlmModel`` as the kernels see it.
+
+    Attributes
+    ----------
+    tower_kinds, lm_kinds : records of ``LAYER``, one a kind of layer.
+    tower_prefix, lm_prefix : layers of each kind before each layer, and all of them at the end, shape
+        (layers + 1, kinds).
+    patch_inputs, tower_hidden_size : input and output width of the patch embedding.
+    tower_framework_flops : FLOPs an encoder sequence that the framework counts beside its layers and patches.
+    extra_tokens : tokens of an encoder sequence that are no patches, such as CLS.
+    linears : rows (1 where it runs on encoder tokens, inputs, outputs), one a linear layer of the projector.
+    resampler_heads, resampler_head_size : 0 where the projector has no resampler.
+    hidden_size, vocab_size : of the language model.
+    mask : index of ``MASK_NAMES``.
+    visual_in_sequence : 1 where visual tokens stand in the prompt, 0 where cross-attention reads them.
+    """
 
     tower_kinds: Array
     tower_prefix: Array

@@ -1,4 +1,4 @@
-"""Runs a schedule's rules for given token counts: the tokens in each segment of layers."""
+"""Token counts of each segment of layers, from a schedule's pruning steps."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def round_share(num: int, den: int, reference: int, rounding: int) -> int:
 
 
 @kernel
-def apply_step(step: Record, original: int, present: int) -> tuple[int, int, int]:
-    """Tokens kept of ``present``, tokens made of dropped ones, and the pool of dropped ones that they are made of."""
-    reference = present if step["of"] == PRESENT else original
+def apply_pruning_step(step: Record, original: int, present: int) -> tuple[int, int, int]:
+    """Tokens kept of ``present``, tokens merged from dropped ones, and the pool of dropped tokens they come from."""
+    reference = present if step["share_of"] == PRESENT else original
     kept = round_share(step["num"], step["den"], reference, step["rounding"]) + step["plus"]
     lowest = 0
     if step["at_least_num"] > 0:
@@ -53,29 +53,29 @@ def apply_step(step: Record, original: int, present: int) -> tuple[int, int, int
 
 
 @inlined
-def run_tower(schedule: ScheduleArrays, load: TokenCounts, extra: int, counts: Array) -> int:
+def run_tower(schedule: ScheduleArrays, token_counts: TokenCounts, extra: int, counts: Array) -> int:
     """Fill tokens per encoder segment and return what is left per sequence at the encoder's end.
 
     ``counts`` (segments, 5): patches before the segment's first step, then those that enter its
     attention and its MLP, then the tokens merged and their pool. Extra tokens are not counted.
     """
-    original = load.sequence_tokens - extra if load.sequences > 0 else 0
+    original = token_counts.sequence_tokens - extra if token_counts.sequences > 0 else 0
     present = original
     for segment in range(len(schedule.tower_starts) - 1):
         counts[segment, 0] = present
         counts[segment, 3], counts[segment, 4] = 0, 0
-        for index in range(len(schedule.steps)):
-            step = schedule.steps[index]
+        for index in range(len(schedule.pruning_steps)):
+            step = schedule.pruning_steps[index]
             if step["stage"] == ENCODER and step["segment"] == segment:
-                kept, merged, pool = apply_step(step, original, present)
+                kept, merged, pool = apply_pruning_step(step, original, present)
                 present = kept + merged
                 counts[segment, 3] += merged
                 counts[segment, 4] += pool
         counts[segment, 1] = present
-        for index in range(len(schedule.steps)):
-            step = schedule.steps[index]
+        for index in range(len(schedule.pruning_steps)):
+            step = schedule.pruning_steps[index]
             if step["stage"] == ENCODER_MLP and step["segment"] == segment:
-                kept, merged, pool = apply_step(step, original, present)
+                kept, merged, pool = apply_pruning_step(step, original, present)
                 present = kept + merged
                 counts[segment, 3] += merged
                 counts[segment, 4] += pool
@@ -85,7 +85,7 @@ def run_tower(schedule: ScheduleArrays, load: TokenCounts, extra: int, counts: A
 
 @inlined
 def run_language_model(
-    schedule: ScheduleArrays, model: ModelArrays, load: TokenCounts, tower_left: int, counts: Array, end: Array
+    schedule: ScheduleArrays, model: ModelArrays, token_counts: TokenCounts, tower_left: int, counts: Array, end: Array
 ) -> None:
     """Fill visual and text tokens per language-model segment.
 
@@ -93,33 +93,33 @@ def run_language_model(
     enter it, tokens merged and their pool. ``end`` (4): visual tokens at the encoder's end before and
     after its steps, tokens merged there and their pool.
     """
-    original = load.visual_tokens
+    original = token_counts.visual_tokens
     present = original
-    per_sequence = load.sequence_tokens - model.extra_tokens
-    if load.sequences > 0 and tower_left < per_sequence:
+    per_sequence = token_counts.sequence_tokens - model.extra_tokens
+    if token_counts.sequences > 0 and tower_left < per_sequence:
         present = original * tower_left // per_sequence
     end[0] = present
     end[2], end[3] = 0, 0
-    for index in range(len(schedule.steps)):
-        step = schedule.steps[index]
+    for index in range(len(schedule.pruning_steps)):
+        step = schedule.pruning_steps[index]
         if step["stage"] == ENCODER_END:
-            kept, merged, pool = apply_step(step, original, present)
+            kept, merged, pool = apply_pruning_step(step, original, present)
             present = kept + merged
             end[2] += merged
             end[3] += pool
     end[1] = present
-    text = load.text_tokens
+    text = token_counts.text_tokens
     for segment in range(len(schedule.lm_starts) - 1):
         counts[segment, 0] = present
         counts[segment, 3], counts[segment, 4] = 0, 0
-        for index in range(len(schedule.steps)):
-            step = schedule.steps[index]
+        for index in range(len(schedule.pruning_steps)):
+            step = schedule.pruning_steps[index]
             if step["stage"] == LM and step["segment"] == segment:
                 if step["target"] == TEXT:
-                    kept, merged, _ = apply_step(step, load.text_tokens, text)
+                    kept, merged, _ = apply_pruning_step(step, token_counts.text_tokens, text)
                     text = kept + merged
                 else:
-                    kept, merged, pool = apply_step(step, original, present)
+                    kept, merged, pool = apply_pruning_step(step, original, present)
                     present = kept + merged
                     counts[segment, 3] += merged
                     counts[segment, 4] += pool
@@ -148,34 +148,36 @@ def floor_sum(count: int, divisor: int, factor: int) -> int:
 
 
 @kernel
-def growth(step: int, free: int, retain_num: int, retain_den: int) -> int:
-    """Generated tokens in the cache after ``step`` of them: all up to ``free``, then a share."""
-    if step <= free:
+def growth(step: int, eviction_start: int, retain_num: int, retain_den: int) -> int:
+    """Generated tokens in the cache after ``step`` of them: all up to ``eviction_start``, beyond it a share."""
+    if step <= eviction_start:
         return step
-    return free + retain_num * (step - free) // retain_den
+    return eviction_start + retain_num * (step - eviction_start) // retain_den
 
 
 @kernel
-def growth_sum(steps: int, free: int, retain_num: int, retain_den: int) -> int:
+def growth_sum(steps: int, eviction_start: int, retain_num: int, retain_den: int) -> int:
     """sum over t in [0, steps) of ``growth``."""
-    if steps <= free + 1:
+    if steps <= eviction_start + 1:
         return steps * (steps - 1) // 2
-    beyond = steps - free
-    return free * (free - 1) // 2 + free * beyond + floor_sum(beyond, retain_den, retain_num)
+    beyond = steps - eviction_start
+    return (
+        eviction_start * (eviction_start - 1) // 2 + eviction_start * beyond + floor_sum(beyond, retain_den, retain_num)
+    )
 
 
 @kernel
-def capped_growth_sum(base: int, cap: int, steps: int, free: int, retain_num: int, retain_den: int) -> int:
+def capped_growth_sum(base: int, cap: int, steps: int, eviction_start: int, retain_num: int, retain_den: int) -> int:
     """sum over t in [0, steps) of min(base + growth(t), cap): a cache that a sliding window limits."""
     if base + steps <= cap:
-        return base * steps + growth_sum(steps, free, retain_num, retain_den)
+        return base * steps + growth_sum(steps, eviction_start, retain_num, retain_den)
     if base >= cap:
         return cap * steps
     low, high = 0, steps
     while low < high:
         middle = (low + high) // 2
-        if base + growth(middle, free, retain_num, retain_den) >= cap:
+        if base + growth(middle, eviction_start, retain_num, retain_den) >= cap:
             high = middle
         else:
             low = middle + 1
-    return base * low + growth_sum(low, free, retain_num, retain_den) + (steps - low) * cap
+    return base * low + growth_sum(low, eviction_start, retain_num, retain_den) + (steps - low) * cap

@@ -1,4 +1,4 @@
-"""Arrays of a pruning schedule: steps, cache rules and selection operators, with their codes."""
+"""Arrays of a pruning schedule: pruning steps, cache rules and selection operators, with their codes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asymsim.core.arrays import Array, codes
+from asymsim.core.arrays import Array, codes, integers
 
 
 class ScheduleArrays(NamedTuple):
     """A ``Schedule`` bound to a model: segments of layers with equal counts, rules and operators.
 
-    ``*_starts`` hold the first layer of each segment and the number of layers at the end.
+    Attributes
+    ----------
+    tower_starts, lm_starts : first layer of each segment, and the number of layers at the end.
+    tower_unfused, lm_unfused : by segment, 1 where prefill stores the attention weights.
+    kv_rule : records of ``KV_RULE``, one a language-model segment.
+    pruning_steps, operations : records of ``PRUNING_STEP`` and ``OPERATION``.
+    full_head_num, full_head_den : share of KV heads that keep every entry.
+    budget_in_decoding : 1: the cache stays within its budget as decoding goes on.
+    eviction_threshold_tokens : text tokens that are all cached, before generated ones are evicted; -1: no eviction.
+    retain_num, retain_den : share of the generated tokens beyond that are cached.
+    literals : numbers that the operations' dimensions name.
     """
 
     tower_starts: Array
@@ -20,62 +30,46 @@ class ScheduleArrays(NamedTuple):
     lm_starts: Array
     lm_unfused: Array
     kv_rule: Array
-    steps: Array
+    pruning_steps: Array
     operations: Array
     full_head_num: int
     full_head_den: int
-    hold: int
-    threshold: int
+    budget_in_decoding: int
+    eviction_threshold_tokens: int
     retain_num: int
     retain_den: int
     literals: Array
 
 
-# Where a rule or a selection operator stands.
+# Places of a pruning step or a selection operator in the data flow.
 ENCODER, ENCODER_MLP, ENCODER_END, LM, KV, DECODING = codes(6)
-
-
 STAGE_NAMES = ("encoder", "encoder_mlp", "encoder_end", "lm", "kv", "decode")
 
-
 VISUAL, TEXT = codes(2)
-
-
 ORIGINAL, PRESENT = codes(2)
-
-
 FLOOR, NEAREST, CEIL = codes(3)
 
-
-# One pruning step: kept = round(num / den * of) + plus, within [at_least, present]; see Schedule.Step.
-STEP = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "stage",
-            "segment",
-            "target",
-            "num",
-            "den",
-            "of",
-            "rounding",
-            "plus",
-            "at_least_num",
-            "at_least_den",
-            "recycle_num",
-            "recycle_den",
-            "recycle_plus",
-            "recycle_divisor",
-            "recycle_extra",
-        )
-    ],
-    align=True,
+# A pruning step: kept = round(num / den * share_of) + plus, within [at_least, present]; see Schedule.Step.
+PRUNING_STEP = integers(
+    "stage",  # index of STAGE_NAMES
+    "segment",  # of the encoder's or the language model's layers
+    "target",  # VISUAL or TEXT tokens
+    "num",
+    "den",
+    "share_of",  # ORIGINAL or PRESENT tokens
+    "rounding",  # FLOOR, NEAREST or CEIL
+    "plus",  # tokens
+    "at_least_num",  # share of the present tokens
+    "at_least_den",
+    "recycle_num",  # share of the dropped tokens that are pooled
+    "recycle_den",  # 0: none are
+    "recycle_plus",  # tokens in the pool beside that share
+    "recycle_divisor",  # tokens of the pool that are merged into one
+    "recycle_extra",  # merged tokens beside these
 )
 
-
-# KV entries kept in each language-model segment after prefill: floor(num / den * present) + plus.
-KV_RULE = np.dtype([(name, np.int64) for name in ("num", "den", "plus")], align=True)
-
+# KV entries kept in a language-model segment after prefill: floor(num / den * present) + plus.
+KV_RULE = integers("num", "den", "plus")
 
 # Quantities that a selection operator's dimensions may name. The literals of a schedule's operators
 # follow them in the workspace, so that every factor is an index.
@@ -104,7 +98,6 @@ SYMBOLS = (
     "sequences",
 )
 
-
 (
     S_ORIGINAL,
     S_VISUAL,
@@ -130,33 +123,33 @@ SYMBOLS = (
     S_SEQUENCES,
 ) = codes(len(SYMBOLS))
 
-
 FACTORS = 4
 
-
-# How a factor joins those before it.
+# Operation that joins a factor to those before it.
 MULTIPLY, DIVIDE_UP, DIVIDE_DOWN = codes(3)
-
-
 SIGNS = ("*", "/", "//")
 
-
-# A selection operator: rows x columns x inner, `times` of them; each a product of up to FACTORS factors,
-# which are a symbol or literal and a sign.
+# A selection operator: `times` executions of rows x columns x inner. Each dimension is a product of up to FACTORS
+# factors, and a factor is the index of a symbol or literal and a sign.
 OPERATION = np.dtype(
-    [("kind", np.int64), ("stage", np.int64), ("segment", np.int64)]
-    + [(name, np.int64, (FACTORS, 2)) for name in ("rows", "columns", "inner", "times")]
-    + [("reads", np.int64), ("writes", np.int64), ("flops_per_element", np.int64)],
+    [
+        ("kind", np.int64),  # index of RULE_KINDS
+        ("stage", np.int64),  # index of STAGE_NAMES
+        ("segment", np.int64),  # -1: every language-model segment
+        ("rows", np.int64, (FACTORS, 2)),
+        ("columns", np.int64, (FACTORS, 2)),
+        ("inner", np.int64, (FACTORS, 2)),
+        ("times", np.int64, (FACTORS, 2)),
+        ("reads", np.int64),  # of element-wise work: operands read for each element
+        ("writes", np.int64),  # of element-wise work: results written for each element
+        ("flops_per_element", np.int64),
+    ],
     align=True,
 )
 
-
-# Kinds of selection operators; a projection multiplies by a weight that the whole batch shares.
+# Kinds of selection operators. A projection multiplies by a weight that the whole batch shares.
 PROJECTION_RULE, GEMM_RULE, ATTENTION_RULE, ELEMENTWISE_RULE = codes(4)
-
-
 RULE_KINDS = ("projection", "gemm", "attention", "elementwise")
-
 
 # No cache grows past this, so it stands for "unlimited".
 UNLIMITED = 2**62

@@ -45,10 +45,10 @@ def is_dense(schedule: ScheduleArrays) -> bool:
     return (
         len(schedule.lm_starts) <= 2
         and len(schedule.tower_starts) <= 2
-        and len(schedule.steps) + len(schedule.operations) == 0
-        and schedule.threshold < 0
+        and len(schedule.pruning_steps) + len(schedule.operations) == 0
+        and schedule.eviction_threshold_tokens < 0
         and bool((schedule.kv_rule["num"] == schedule.kv_rule["den"]).all())
-        and not schedule.hold
+        and not schedule.budget_in_decoding
     )
 
 

@@ -16,10 +16,10 @@ from asymsim.core.schedule_arrays import (
     OPERATION,
     ORIGINAL,
     PRESENT,
+    PRUNING_STEP,
     RULE_KINDS,
     SIGNS,
     STAGE_NAMES,
-    STEP,
     SYMBOLS,
     TEXT,
     VISUAL,
@@ -111,12 +111,12 @@ def schedule_arrays(schedule: Schedule, model: VlmModel) -> ScheduleArrays:
         lm_starts=lm_starts,
         lm_unfused=np.array([("lm", int(layer)) in unfused for layer in lm_starts[:-1]], np.int64),
         kv_rule=kv_rule,
-        steps=_step_records(steps, tower_starts, lm_starts),
+        pruning_steps=_step_records(steps, tower_starts, lm_starts),
         operations=operations,
         full_head_num=schedule.kv.full_heads.numerator,
         full_head_den=schedule.kv.full_heads.denominator,
-        hold=int(schedule.kv.hold),
-        threshold=eviction.threshold_tokens if eviction else -1,
+        budget_in_decoding=int(schedule.kv.hold),
+        eviction_threshold_tokens=eviction.threshold_tokens if eviction else -1,
         retain_num=eviction.retain.numerator if eviction else 1,
         retain_den=eviction.retain.denominator if eviction else 1,
         literals=np.array(literals, np.int64),
@@ -147,13 +147,13 @@ def _place(stage: str, layer: int, tower_starts: Array, lm_starts: Array) -> int
 
 
 def _step_records(steps: Sequence[Step], tower_starts: Array, lm_starts: Array) -> Array:
-    records = np.zeros(len(steps), STEP)
+    records = np.zeros(len(steps), PRUNING_STEP)
     for record, step in zip(records, steps, strict=True):
         record["stage"] = STAGE_NAMES.index(step.stage)
         record["segment"] = _place(step.stage, step.layer, tower_starts, lm_starts)
         record["target"] = TEXT if step.target == "text" else VISUAL
         record["num"], record["den"] = step.share.numerator, step.share.denominator
-        record["of"] = PRESENT if step.of == "present" else ORIGINAL
+        record["share_of"] = PRESENT if step.of == "present" else ORIGINAL
         record["rounding"] = ("floor", "nearest", "ceil").index(step.rounding)
         record["plus"] = step.plus
         record["at_least_num"], record["at_least_den"] = step.at_least.numerator, step.at_least.denominator

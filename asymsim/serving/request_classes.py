@@ -94,7 +94,7 @@ def request_classes(bound: ResolvedScenario, requests: Requests, server: EngineC
 
 def prunes_inside(schedule: ScheduleArrays) -> bool:
     """Whether tokens leave after the language model's first layer: its prompt must then be prefilled as a whole."""
-    steps = schedule.steps
+    steps = schedule.pruning_steps
     return bool(((steps["stage"] == LM) & (steps["segment"] > 0)).any())
 
 
@@ -157,6 +157,6 @@ def _segment(schedule: ScheduleArrays, layer: int) -> int:
 
 def _treatment(schedule: ScheduleArrays, layer: int) -> tuple[object, ...]:
     """What a schedule does to the tokens of a layer: steps before it, its cache's rule, its attention."""
-    segment, steps = _segment(schedule, layer), schedule.steps
+    segment, steps = _segment(schedule, layer), schedule.pruning_steps
     before = int(((steps["stage"] == LM) & (steps["segment"] <= segment)).sum())
     return before, schedule.kv_rule[segment].tobytes(), int(schedule.lm_unfused[segment])

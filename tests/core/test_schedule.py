@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asymsim.catalogue.model import LanguageModel, Layer, VlmModel
-from asymsim.core.schedule import apply_step, capped_growth_sum, floor_sum, growth, growth_sum, round_share
+from asymsim.core.schedule import apply_pruning_step, capped_growth_sum, floor_sum, growth, growth_sum, round_share
 from asymsim.core.schedule_arrays import CEIL, FLOOR, NEAREST
 from asymsim.estimator.schedule_arrays import schedule_arrays
 from asymsim.methods.schedule import Recycle, Schedule, Step, keep_count, keep_share
@@ -27,7 +27,9 @@ RETAINED = st.fractions(0, 1, max_denominator=10**6)
 
 
 def run(step: Step, original: int, present: int) -> tuple[int, int, int]:
-    kept, merged, pool = apply_step(schedule_arrays(Schedule(steps=(step,)), MODEL).steps[0], original, present)
+    kept, merged, pool = apply_pruning_step(
+        schedule_arrays(Schedule(steps=(step,)), MODEL).pruning_steps[0], original, present
+    )
     return int(kept), int(merged), int(pool)
 
 

@@ -115,9 +115,9 @@ def test_equal_layers_fold_into_segments() -> None:
     assert arrays.lm_unfused.tolist() == [0, 1, 0, 0, 0]
     assert arrays.tower_starts.tolist() == [0, 3, 4, 22, 23, 24]
     assert arrays.tower_unfused.tolist() == [0, 0, 0, 1, 0]
-    assert arrays.steps["segment"].tolist() == [2, 3, 1]
+    assert arrays.pruning_steps["segment"].tolist() == [2, 3, 1]
     assert arrays.kv_rule["den"].tolist() == [1, 1, 1, 1, 2]
-    assert len(schedule_arrays(dataclasses.replace(pruned, masking=True), LLAVA).steps) == 0
+    assert len(schedule_arrays(dataclasses.replace(pruned, masking=True), LLAVA).pruning_steps) == 0
 
 
 def test_composition_keeps_both_sides_and_refuses_two_of_a_kind() -> None:

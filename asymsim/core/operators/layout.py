@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+from asymsim.core.arrays import codes, integers
 
-from asymsim.core.arrays import codes
-
-# What an operator is; decides how its time is computed.
+# Kind of an operator, which decides how its time is computed.
 GEMM, ATTENTION, UNFUSED_ATTENTION, ELEMENTWISE, ALL_REDUCE = codes(5)
-
-
 KIND_NAMES = ("gemm", "attention", "unfused_attention", "elementwise", "all_reduce")
 
-
-# When it runs; SELECTION is part of time to first token, DECODE_SELECTION recurs with each token.
+# Phase of an operator. SELECTION is part of time to first token, DECODE_SELECTION recurs with each token.
 VISION, PROJECTOR, SELECTION, PREFILL, DECODE, DECODE_SELECTION = codes(6)
-
-
 PHASE_NAMES = ("vision_tower", "projector", "selection", "prefill", "decode", "decode_selection")
-
 
 _VISION_PHASES = (VISION, PROJECTOR)
 _TTFT_PHASES = (*_VISION_PHASES, SELECTION, PREFILL)
@@ -32,7 +24,6 @@ SPAN_PHASES = {
     "ttft_s": _TTFT_PHASES,
     "e2e_s": (*_TTFT_PHASES, *_DECODE_PHASES),
 }
-
 
 # Operator names.
 (
@@ -55,8 +46,6 @@ SPAN_PHASES = {
     HEAD,
     SELECT,
 ) = codes(18)
-
-
 OPERATOR_NAMES = (
     "patch_embedding",
     "qkv_projection",
@@ -78,40 +67,30 @@ OPERATOR_NAMES = (
     "select",
 )
 
-
-# How tensor parallelism divides an operator: not at all, by output columns, by inner dimension or heads.
+# Split of an operator by tensor parallelism: none, by output columns, by inner dimension, by heads.
 REPLICATED, BY_COLUMNS, BY_INNER, BY_HEADS = codes(4)
 
-
-# One executed operator. FLOPs and bytes are totals over `count` executions, the whole batch and all GPUs;
-# m x n x k is the shape of one execution (`groups` of them side by side), undivided by tensor parallelism.
-# Attention has a group a sequence and head; element-wise work one a kernel that is launched.
-OPERATOR = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "name",
-            "kind",
-            "phase",
-            "layer",
-            "layers",
-            "count",
-            "m",
-            "n",
-            "k",
-            "groups",
-            "heads",
-            "kv_heads",
-            "split",
-            "flops",
-            "torch_flops",
-            "elementwise_flops",
-            "weight_bytes",
-            "read_bytes",
-            "write_bytes",
-            "kv_read_bytes",
-            "kv_write_bytes",
-        )
-    ],
-    align=True,
+# One executed operator. FLOPs and bytes are totals over `count` executions, the whole batch and all GPUs.
+OPERATOR = integers(
+    "name",  # index of OPERATOR_NAMES
+    "kind",  # index of KIND_NAMES
+    "phase",  # index of PHASE_NAMES
+    "layer",  # first of the equal layers that the row stands for
+    "layers",  # how many
+    "count",  # executions
+    "m",  # of one execution, undivided by tensor parallelism: rows, or queries of attention
+    "n",  # columns, or keys of attention
+    "k",  # inner dimension, or the head size of attention
+    "groups",  # products side by side; sequences x heads of attention; launches of element-wise work
+    "heads",
+    "kv_heads",
+    "split",  # by tensor parallelism
+    "flops",
+    "torch_flops",  # as a counter of the framework's operators reports them
+    "elementwise_flops",
+    "weight_bytes",
+    "read_bytes",
+    "write_bytes",
+    "kv_read_bytes",
+    "kv_write_bytes",
 )

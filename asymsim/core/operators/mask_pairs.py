@@ -46,7 +46,7 @@ def chunk_position_sum(position: int, chunk: int) -> int:
 
 @kernel
 def chunked_growth_sum(
-    base: int, cap: int, position: int, chunk: int, steps: int, free: int, retain_num: int, retain_den: int
+    base: int, cap: int, position: int, chunk: int, steps: int, eviction_start: int, retain_num: int, retain_den: int
 ) -> int:
     """sum over t in [0, steps) of min(base + growth(t), cap, (position + t) mod chunk): keys that a decode step
     sees of its cache under chunked attention.
@@ -58,18 +58,18 @@ def chunked_growth_sum(
     while begin < steps:
         first = (position + begin) % chunk
         end = min(steps, begin + chunk - first)
-        held = min(base + growth(begin, free, retain_num, retain_den), cap)
+        held = min(base + growth(begin, eviction_start, retain_num, retain_den), cap)
         if held >= chunk - 1:
             return total + chunk_position_sum(position + steps, chunk) - chunk_position_sum(position + begin, chunk)
         low, high = begin, end
         while low < high:
             middle = (low + high) // 2
-            if first + middle - begin > min(base + growth(middle, free, retain_num, retain_den), cap):
+            if first + middle - begin > min(base + growth(middle, eviction_start, retain_num, retain_den), cap):
                 high = middle
             else:
                 low = middle + 1
         total += chunk_position_sum(position + low, chunk) - chunk_position_sum(position + begin, chunk)
-        total += capped_growth_sum(base, cap, end, free, retain_num, retain_den)
-        total -= capped_growth_sum(base, cap, low, free, retain_num, retain_den)
+        total += capped_growth_sum(base, cap, end, eviction_start, retain_num, retain_den)
+        total -= capped_growth_sum(base, cap, low, eviction_start, retain_num, retain_den)
         begin = end
     return total

@@ -156,7 +156,12 @@ def put_operation(
 
 @inlined
 def put_selection(
-    model: ModelArrays, schedule: ScheduleArrays, load: TokenCounts, precision: Precision, work: Workspace, at: int
+    model: ModelArrays,
+    schedule: ScheduleArrays,
+    token_counts: TokenCounts,
+    precision: Precision,
+    work: Workspace,
+    at: int,
 ) -> int:
     """All selection operators, each with the counts of its own place.
 
@@ -164,8 +169,8 @@ def put_selection(
     kind of layer there, because a window limits what a kind caches.
     """
     symbols = work.symbols
-    symbols[S_ORIGINAL] = load.visual_tokens
-    symbols[S_SEQUENCES] = load.images * load.sequences
+    symbols[S_ORIGINAL] = token_counts.visual_tokens
+    symbols[S_SEQUENCES] = token_counts.images * token_counts.sequences
     tower_end = len(schedule.tower_starts) - 2
     for index in range(len(schedule.operations)):
         rule = schedule.operations[index]
@@ -182,7 +187,7 @@ def put_selection(
                 symbols[S_TOWER_TOKENS] = model.extra_tokens + counts[0]
                 start = schedule.tower_starts[segment]
             elif stage == ENCODER_END:
-                set_counts(symbols, work.end[0], work.end[1], work.end[2], work.end[3], load.text_tokens)
+                set_counts(symbols, work.end[0], work.end[1], work.end[2], work.end[3], token_counts.text_tokens)
             else:
                 counts = work.lm_counts[segment]
                 start, stop = schedule.lm_starts[segment], schedule.lm_starts[segment + 1]
@@ -193,9 +198,11 @@ def put_selection(
             if stage < KV:
                 # Nothing is cached yet.
                 symbols[S_LAYERS] = 1
-                at = put_operation(work.operators, at, rule, symbols, start, 1, 1, 1, 0, load.batch_size, precision)
+                at = put_operation(
+                    work.operators, at, rule, symbols, start, 1, 1, 1, 0, token_counts.batch_size, precision
+                )
                 continue
-            steps = load.output_tokens - 1 if stage == DECODING else 1
+            steps = token_counts.output_tokens - 1 if stage == DECODING else 1
             for kind in range(len(model.lm_kinds)):
                 layers = model.lm_prefix[stop, kind] - model.lm_prefix[start, kind]
                 symbols[S_LAYERS] = layers
@@ -209,7 +216,7 @@ def put_selection(
                     steps,
                     model.lm_kinds[kind]["kv_heads"],
                     work.kv[segment, kind, 3 if stage == DECODING else 2],
-                    load.batch_size,
+                    token_counts.batch_size,
                     precision,
                 )
     return at

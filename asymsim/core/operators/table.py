@@ -48,25 +48,30 @@ from asymsim.core.workspace import (
 
 @inlined
 def build_operator_table(
-    model: ModelArrays, schedule: ScheduleArrays, load: TokenCounts, precision: Precision, work: Workspace
+    model: ModelArrays, schedule: ScheduleArrays, token_counts: TokenCounts, precision: Precision, work: Workspace
 ) -> int:
     """Fill ``work`` for one scenario and return the number of operator rows."""
     work.totals[:] = 0
-    left = run_tower(schedule, load, model.extra_tokens, work.tower_counts)
-    run_language_model(schedule, model, load, left, work.lm_counts, work.end)
-    at = put_tower(model, schedule, load, precision, work, 0)
-    at = put_projector(model, load, left, precision, work, at)
-    at = put_prefill(model, schedule, load, precision, work, at)
-    at = put_decode(model, schedule, load, precision, work, at)
-    return put_selection(model, schedule, load, precision, work, at)
+    left = run_tower(schedule, token_counts, model.extra_tokens, work.tower_counts)
+    run_language_model(schedule, model, token_counts, left, work.lm_counts, work.end)
+    at = put_tower(model, schedule, token_counts, precision, work, 0)
+    at = put_projector(model, token_counts, left, precision, work, at)
+    at = put_prefill(model, schedule, token_counts, precision, work, at)
+    at = put_decode(model, schedule, token_counts, precision, work, at)
+    return put_selection(model, schedule, token_counts, precision, work, at)
 
 
 @inlined
 def put_tower(
-    model: ModelArrays, schedule: ScheduleArrays, load: TokenCounts, precision: Precision, work: Workspace, at: int
+    model: ModelArrays,
+    schedule: ScheduleArrays,
+    token_counts: TokenCounts,
+    precision: Precision,
+    work: Workspace,
+    at: int,
 ) -> int:
     """Patch embedding and encoder layers."""
-    sequences = load.images * load.sequences * load.batch_size
+    sequences = token_counts.images * token_counts.sequences * token_counts.batch_size
     if sequences == 0:
         return at
     rows = work.operators
@@ -78,7 +83,7 @@ def put_tower(
         0,
         1,
         1,
-        load.images * load.patches * load.batch_size,
+        token_counts.images * token_counts.patches * token_counts.batch_size,
         model.tower_hidden_size,
         model.patch_inputs,
         REPLICATED,
@@ -95,9 +100,9 @@ def put_tower(
                 continue
             kind = model.tower_kinds[index]
             if kind["window_tokens"] > 0:
-                pairs = load.images * load.batch_size * load.window_pairs
-                if tokens < load.sequence_tokens:
-                    pairs = pairs * tokens // load.sequence_tokens * tokens // load.sequence_tokens
+                pairs = token_counts.images * token_counts.batch_size * token_counts.window_pairs
+                if tokens < token_counts.sequence_tokens:
+                    pairs = pairs * tokens // token_counts.sequence_tokens * tokens // token_counts.sequence_tokens
             else:
                 pairs = sequences * tokens * tokens
             at = put_dense(
@@ -133,14 +138,14 @@ def put_tower(
 
 @inlined
 def put_projector(
-    model: ModelArrays, load: TokenCounts, tower_left: int, precision: Precision, work: Workspace, at: int
+    model: ModelArrays, token_counts: TokenCounts, tower_left: int, precision: Precision, work: Workspace, at: int
 ) -> int:
     """Linear layers between encoder and language model, and a resampler's attention."""
-    tokens = load.images * load.projector_tokens
-    if work.end[1] < load.visual_tokens:
+    tokens = token_counts.images * token_counts.projector_tokens
+    if work.end[1] < token_counts.visual_tokens:
         tokens = min(tokens, work.end[1])
-    tokens *= load.batch_size
-    sequences = load.images * load.sequences * load.batch_size
+    tokens *= token_counts.batch_size
+    sequences = token_counts.images * token_counts.sequences * token_counts.batch_size
     keys = model.extra_tokens + tower_left
     rows = work.operators
     for index in range(len(model.linears)):
@@ -167,10 +172,15 @@ def put_projector(
 
 @inlined
 def put_prefill(
-    model: ModelArrays, schedule: ScheduleArrays, load: TokenCounts, precision: Precision, work: Workspace, at: int
+    model: ModelArrays,
+    schedule: ScheduleArrays,
+    token_counts: TokenCounts,
+    precision: Precision,
+    work: Workspace,
+    at: int,
 ) -> int:
     """Embedding, language-model layers over the prompt, and the head at the last position."""
-    rows, batch = work.operators, load.batch_size
+    rows, batch = work.operators, token_counts.batch_size
     entering = work.lm_counts[0, 1] * model.visual_in_sequence + work.lm_counts[0, 2]
     width_bytes = entering * batch * model.hidden_size * precision.activation_bits // 8
     at = put_elementwise(rows, at, EMBED, PREFILL, 0, 1, 1, width_bytes, width_bytes, 0)
@@ -191,7 +201,7 @@ def put_prefill(
                 pairs = tokens * visual
             else:
                 pairs = prefill_pairs(
-                    model.mask, tokens, visual, load.images, kind["window_tokens"], kind["chunk_tokens"]
+                    model.mask, tokens, visual, token_counts.images, kind["window_tokens"], kind["chunk_tokens"]
                 )
             at = put_dense(
                 rows, at, kind, PREFILL, start, layers, layers, tokens * batch, keys * batch, tokens * batch, precision
@@ -239,11 +249,16 @@ def layers_with_visual(prefix: Array, starts: Array, counts: Array, index: int) 
 
 @inlined
 def put_decode(
-    model: ModelArrays, schedule: ScheduleArrays, load: TokenCounts, precision: Precision, work: Workspace, at: int
+    model: ModelArrays,
+    schedule: ScheduleArrays,
+    token_counts: TokenCounts,
+    precision: Precision,
+    work: Workspace,
+    at: int,
 ) -> int:
     """All output tokens after the first: the dense part once a kind, attention once a segment and kind."""
-    rows, batch, totals = work.operators, load.batch_size, work.totals
-    steps = load.output_tokens - 1
+    rows, batch, totals = work.operators, token_counts.batch_size, work.totals
+    steps = token_counts.output_tokens - 1
     first = at
     all_layers = len(model.lm_prefix) - 1
     for index in range(len(model.lm_kinds)):
@@ -264,7 +279,7 @@ def put_decode(
         at = first
     for segment in range(len(schedule.lm_starts) - 1):
         for index in range(len(model.lm_kinds)):
-            at = put_decode_attention(model, schedule, load, precision, work, segment, index, at)
+            at = put_decode_attention(model, schedule, token_counts, precision, work, segment, index, at)
     return at
 
 
@@ -272,7 +287,7 @@ def put_decode(
 def put_decode_attention(
     model: ModelArrays,
     schedule: ScheduleArrays,
-    load: TokenCounts,
+    token_counts: TokenCounts,
     precision: Precision,
     work: Workspace,
     segment: int,
@@ -288,8 +303,8 @@ def put_decode_attention(
     layers = model.lm_prefix[stop, index] - model.lm_prefix[start, index]
     if layers == 0:
         return at
-    kind, batch, totals = model.lm_kinds[index], load.batch_size, work.totals
-    steps = load.output_tokens - 1
+    kind, batch, totals = model.lm_kinds[index], token_counts.batch_size, work.totals
+    steps = token_counts.output_tokens - 1
     cache = cache_of(model, schedule, kind, segment, work.lm_counts[segment, 1], work.lm_counts[segment, 2])
     kv_heads, size = kind["kv_heads"], kind["head_size"]
     attended, torch_attended = attended_entries(cache, steps), framework_entries(cache, steps)

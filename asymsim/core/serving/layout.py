@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asymsim.core.arrays import Array, codes
+from asymsim.core.arrays import Array, codes, integers
 from asymsim.core.kv_cache import SequenceCache
 from asymsim.core.model_arrays import ModelArrays, Precision
 from asymsim.core.times.gpu_arrays import GpuArrays
@@ -33,17 +33,12 @@ ARRIVE, REJECT, ENCODE, SCHEDULE, FIRST_TOKEN, PREEMPT, TRANSFER, FINISH, STEP =
 # Gaps between tokens are counted in bins of 0.5 %, from a microsecond to beyond an hour.
 GAP_FIRST_S, GAP_RATIO, GAP_BINS = 1e-6, 1.005, 4500
 
-
-def _integers(*names: str) -> np.dtype[np.void]:
-    return np.dtype([(name, np.int64) for name in names], align=True)
-
-
-EVENT = _integers(
+EVENT = integers(
     "ticks",
     "kind",  # index of EVENTS
     "request",  # index, or NONE
     "replica",  # index, or NONE
-    "value",  # role, status, tokens, bytes or decode steps, by the kind of event
+    "value",  # role, status, tokens, bytes or engine steps, by the kind of event
     "duration_ticks",
 )
 # The fleet in one window of time: integrals over the window's ticks, and one maximum.
@@ -58,7 +53,7 @@ SAMPLE = np.dtype(
 )
 
 # A request class: all requests of one shape under one schedule.
-REQUEST_CLASS = _integers(
+REQUEST_CLASS = integers(
     "prompt_tokens",  # tokens that enter the language model
     "output_tokens",
     "context_tokens",  # positions of prompt and output, pruned tokens included
@@ -73,13 +68,13 @@ REQUEST_CLASS = _integers(
     "activations_fit",  # 0: the request is refused, because its activations are too large
 )
 # Layers that are alike under every schedule of the simulation.
-GROUP = _integers(
+GROUP = integers(
     "layer_kind",  # index of ModelArrays.lm_kinds
     "layers",
     "entry_bytes",  # one token of one KV head, in all layers of the group
 )
 # Cache of a request class in a group: the fields of SequenceCache, and its prefill.
-CACHE = _integers(
+CACHE = integers(
     *SequenceCache._fields,
     "queries",  # tokens of the prompt that enter the group
     "visual_tokens",  # visual tokens that enter the group
@@ -87,7 +82,7 @@ CACHE = _integers(
     "unfused",  # 1: prefill stores the attention weights
 )
 # State of a request.
-REQUEST = _integers(
+REQUEST = integers(
     "arrival",  # tick in the workload
     "request_class",  # row of State.request_classes
     "image",  # index of an image that several requests share, or NONE
@@ -112,7 +107,7 @@ REQUEST = _integers(
     "cached_unused",  # 1: its embeddings lie in the encoder cache and no request uses them
 )
 # State of a replica. A burst is a run of engine steps that are all alike.
-REPLICA = _integers(
+REPLICA = integers(
     "role",  # AGGREGATED, ENCODER_ONLY, PREFILL_ONLY or DECODE_ONLY
     "waiting",  # requests
     "running",  # requests
@@ -159,7 +154,7 @@ FLEET = np.dtype(
     align=True,
 )
 # A planned event: the end of a replica's burst, or a request's arrival from a replica of another pool.
-HEAP_ENTRY = _integers(
+HEAP_ENTRY = integers(
     "ticks",
     "rank",  # order at the same tick
     "request",  # index; NONE: the end of a burst

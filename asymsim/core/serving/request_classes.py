@@ -31,14 +31,14 @@ def describe_requests(
     model, schedule, work = borrow_model(owned_model), borrow_schedule(owned_schedule), borrow_workspace(owned_work)
     for index in range(len(loads)):
         given, kind = loads[index], kinds[index]
-        load = TokenCounts(
+        token_counts = TokenCounts(
             given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9]
         )
-        left = run_tower(schedule, load, model.extra_tokens, work.tower_counts)
-        run_language_model(schedule, model, load, left, work.lm_counts, work.end)
+        left = run_tower(schedule, token_counts, model.extra_tokens, work.tower_counts)
+        run_language_model(schedule, model, token_counts, left, work.lm_counts, work.end)
         kind["prompt_tokens"] = work.lm_counts[0, 1] * model.visual_in_sequence + work.lm_counts[0, 2]
-        kind["output_tokens"] = load.output_tokens
-        kind["encoder_tokens"] = load.visual_tokens
+        kind["output_tokens"] = token_counts.output_tokens
+        kind["encoder_tokens"] = token_counts.visual_tokens
         kind["embedding_bytes"] = work.end[1] * model.hidden_size
         for group in range(len(groups)):
             layer, segment = model.lm_kinds[groups[group]["layer_kind"]], segments[group]
@@ -61,5 +61,5 @@ def describe_requests(
             )
             record["retain_num"], record["retain_den"] = cache.retain_num, cache.retain_den
             record["queries"] = text + visual * model.visual_in_sequence
-            record["visual_tokens"], record["images"] = visual, load.images
+            record["visual_tokens"], record["images"] = visual, token_counts.images
             record["unfused"] = schedule.lm_unfused[segment]
