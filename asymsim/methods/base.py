@@ -79,6 +79,11 @@ def registered_methods() -> Mapping[str, type[Method]]:
     return dict(sorted(_METHODS.items()))
 
 
+def list_methods() -> list[str]:
+    """Names of all pruning methods, sorted."""
+    return list(registered_methods())
+
+
 def make_method(name: str, keep: float | None = None, settings: Mapping[str, Any] | None = None) -> Method:
     """Make a method from its name, its kept share and further settings.
 

@@ -18,6 +18,7 @@ from asymsim.serving.request_classes import RequestClasses, request_classes
 from asymsim.serving.results import SAMPLE, SimulationResult
 from asymsim.serving.state import initial_state
 from asymsim.serving.workload.requests import Requests
+from asymsim.serving.workload.spec import WorkloadSpec, requests_for
 from asymsim.util.errors import InputError
 
 # Events between two looks at progress.
@@ -27,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 def simulate(
     scenario: Scenario,
-    requests: Requests,
+    requests: Requests | WorkloadSpec,
     server: EngineConfig | None = None,
     fleet: ClusterConfig | None = None,
     *,
@@ -42,7 +43,8 @@ def simulate(
     ----------
     scenario : Scenario
         Its image, text and output counts and its batch size are not used: each request brings its own.
-    requests : Requests
+    requests : Requests or WorkloadSpec
+        Those of a specification are drawn, or read from its trace (`requests_for`).
     server : Server, optional
         vLLM's defaults.
     fleet : Fleet, optional
@@ -62,6 +64,8 @@ def simulate(
         If a name is unknown, a value out of range, or the weights leave no room for a cache.
     """
     server, fleet = server or EngineConfig(), fleet or ClusterConfig()
+    if isinstance(requests, WorkloadSpec):
+        requests = requests_for(requests, scenario)
     bound = resolve(scenario)
     kinds = request_classes(bound, requests, server)
     return simulate_classes(bound, kinds, requests, server, fleet, events=events, progress=progress)
