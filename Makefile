@@ -1,5 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes of the tests, such as "make test JOBS=2": two share one cache of compiled kernels. 0 is none but pytest's own.
+JOBS ?= 0
+# Such as "tests/methods -k fastv".
+PYTEST_ARGS ?=
 
 .PHONY: demo test lint bench studies clean
 
@@ -19,7 +23,7 @@ demo: .venv/base
 		--out out/demo
 
 test: .venv/dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
