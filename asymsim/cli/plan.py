@@ -111,20 +111,25 @@ def plan(
         if field in given and (load.get("workload") or load.get("trace")):
             raise InputError(field, given[field], f"{load.get('workload') or load['trace']} says this; leave it out")
     gpus = parse_names(given.pop("gpu", "h100_sxm"), "gpu")
-    question = PlanQuery(
-        scenarios=_scenarios(given, [] if keep is None else parse_numbers(keep, "keep")),
-        gpus=tuple(gpus),
-        load=build(WorkloadSpec, load),
-        aim=SloTarget(slo=slo_ms(ttft, tpot, e2e), percentile=percentile),
-        tp_sizes=None if tp_size is None else tuple(parse_whole_numbers(tp_size, "tp_size")),
-        server=build(EngineConfig, server),
-        router=router,
-        tariff=Tariff(prices=_prices(price, gpus), idle_share=IDLE_SHARE if idle_share is None else idle_share),
-        draws=draws,
-        say=say,
-    )
+    try:
+        query = PlanQuery(
+            scenarios=_scenarios(given, [] if keep is None else parse_numbers(keep, "keep")),
+            gpus=tuple(gpus),
+            workload=build(WorkloadSpec, load),
+            slo_target=SloTarget(slo=slo_ms(ttft, tpot, e2e), percentile=percentile),
+            tp_sizes=None if tp_size is None else tuple(parse_whole_numbers(tp_size, "tp_size")),
+            engine_config=build(EngineConfig, server),
+            router=router,
+            tariff=Tariff(prices=_prices(price, gpus), idle_share=IDLE_SHARE if idle_share is None else idle_share),
+            samples=draws,
+            notify=say,
+        )
+    except InputError as error:
+        if error.field != "samples":
+            raise
+        raise InputError("draws", error.value, error.remedy) from None
     with progress("searches") as show:
-        found = find(question, workers=workers, progress=show)
+        found = find(query, workers=workers, progress=show)
         curves = goodput_curves(found, workers=workers) if goodput_curve else []
     document = plan_document(found)
     if goodput_curve:

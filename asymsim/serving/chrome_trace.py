@@ -19,29 +19,29 @@ from asymsim.serving.results import SimulationResult
 from asymsim.util.units import GIB, MICRO
 
 US_PER_TICK = TICK_S / MICRO
-FLEET = 0
+FLEET_PID = 0
 
-Event = dict[str, Any]
+TraceEvent = dict[str, Any]
 
 
 def trace_text(served: SimulationResult) -> str:
     """The log of a simulation as the text of a trace; samples beyond the log's end are left out."""
-    log = served.log[np.argsort(served.log["ticks"], kind="stable")]
+    log = served.event_log[np.argsort(served.event_log["ticks"], kind="stable")]
     steps = log["kind"] == EVENTS.index("step")
     last = int((log["ticks"] + log["duration_ticks"]).max(initial=0))
     events = [*_spans(log[~steps], last), *_steps(log[steps]), *_counters(served, last)]
     # Stable: where one phase of a request ends as the next begins, the end stays before the beginning.
     events.sort(key=lambda event: event["ts"])
-    replicas = sorted({event["pid"] for event in events} - {FLEET})
-    about = [_name(FLEET, "fleet"), *(_name(pid, f"replica {pid - 1}") for pid in replicas)]
+    replicas = sorted({event["pid"] for event in events} - {FLEET_PID})
+    about = [_name(FLEET_PID, "fleet"), *(_name(pid, f"replica {pid - 1}") for pid in replicas)]
     return json.dumps({"traceEvents": about + events, "displayTimeUnit": "ms"}, allow_nan=False) + "\n"
 
 
-def _name(pid: int, name: str) -> Event:
+def _name(pid: int, name: str) -> TraceEvent:
     return {"name": "process_name", "ph": "M", "pid": pid, "tid": 0, "ts": 0, "args": {"name": name}}
 
 
-def _steps(rows: Array) -> Iterator[Event]:
+def _steps(rows: Array) -> Iterator[TraceEvent]:
     for row in rows.tolist():
         ticks, _, _, replica, value, duration = row
         yield {
@@ -56,11 +56,11 @@ def _steps(rows: Array) -> Iterator[Event]:
         }
 
 
-def _spans(rows: Array, last: int) -> Iterator[Event]:
+def _spans(rows: Array, last: int) -> Iterator[TraceEvent]:
     """Each request's phases, one after the other; those that the log's end cuts off end there."""
-    now_in: dict[int, tuple[int, Event]] = {}
+    now_in: dict[int, tuple[int, TraceEvent]] = {}
     started: set[int] = set()
-    encoded: dict[int, Event] = {}
+    encoded: dict[int, TraceEvent] = {}
     for ticks, kind, request, replica, value, duration in rows.tolist():
         name = EVENTS[kind]
         if name == "encode":
@@ -71,7 +71,7 @@ def _spans(rows: Array, last: int) -> Iterator[Event]:
         if name == "first_token":
             started.add(request)
         if name == "reject":
-            about = {"name": STATUS[value], "cat": "reject", "ph": "i", "s": "p", "pid": FLEET, "tid": 0}
+            about = {"name": STATUS[value], "cat": "reject", "ph": "i", "s": "p", "pid": FLEET_PID, "tid": 0}
             yield {**about, "ts": ticks * US_PER_TICK, "args": {"request": request}}
         elif name != "finish":
             args = {"request": request, **(encoded.pop(request, {}) if name == "schedule" else {})}
@@ -97,17 +97,17 @@ def _phase(name: str, tokens: int, started: bool) -> str:
     return "transfer" if name == "transfer" else "decode"
 
 
-def _closed(phase: tuple[int, Event] | None, ticks: int) -> Iterator[Event]:
+def _closed(phase: tuple[int, TraceEvent] | None, ticks: int) -> Iterator[TraceEvent]:
     """The two ends of a phase, unless it took no time."""
     if phase is not None and ticks > phase[0]:
         yield {**phase[1], "ph": "b", "ts": phase[0] * US_PER_TICK}
         yield {**phase[1], "ph": "e", "ts": ticks * US_PER_TICK}
 
 
-def _counters(served: SimulationResult, last: int) -> Iterator[Event]:
-    for start_s, waiting, running, kv_bytes, *_ in served.samples.tolist():
+def _counters(served: SimulationResult, last: int) -> Iterator[TraceEvent]:
+    for start_s, waiting, running, kv_bytes, *_ in served.timeline.tolist():
         if start_s > last * TICK_S:
             return
-        common = {"ph": "C", "pid": FLEET, "tid": 0, "ts": start_s / MICRO}
+        common = {"ph": "C", "pid": FLEET_PID, "tid": 0, "ts": start_s / MICRO}
         yield {**common, "name": "requests", "args": {"running": running, "waiting": waiting}}
         yield {**common, "name": "KV cache (GiB)", "args": {"used": kv_bytes / GIB}}

@@ -20,9 +20,9 @@ from asymsim.serving.summary import Summary, summarise_histogram, summarise_valu
 from asymsim.util.units import MILLI
 
 # Refused requests that are named, of each kind.
-NAMED = 10
+MAX_REJECTED_ROWS = 10
 # Times that grow with the run where the load is more than can be served.
-WAITING = ("ttft", "e2el", "queue")
+WAITING_TIMES = ("ttft", "e2el", "queue")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class ServingMetrics:
     Attributes
     ----------
     times : mapping of str to Summary
-        Seconds: ``ttft``, ``tpot``, ``itl``, ``e2el`` (end to end) and ``queue``. Those of ``WAITING`` are empty where
+        Seconds: ``ttft``, ``tpot``, ``itl``, ``e2el`` (end to end) and ``queue``. Those of ``WAITING_TIMES`` are empty where
         the load is more than can be served.
     counts : mapping of str to int
         Requests by what became of them, tokens in and out, preemptions, steps.
@@ -68,10 +68,10 @@ class ServingMetrics:
             **document,
             **self.shares,
             "gpus": self.gpus,
-            "slo": {f"{name.removesuffix('_s')}_ms": limit / MILLI for name, limit in self.slo.given.items()},
+            "slo": {f"{name.removesuffix('_s')}_ms": limit / MILLI for name, limit in self.slo.limits_s.items()},
             "rejected_rows": dict(self.rejected),
             "saturated": self.backlog.saturated,
-            "asked_per_s": self.backlog.asked_per_s,
+            "asked_per_s": self.backlog.offered_per_s,
             "served_per_s": self.backlog.served_per_s,
             "backlog_growth_per_s": self.backlog.growth_per_s,
         }
@@ -100,12 +100,12 @@ def serving_metrics(served: SimulationResult, slo: Slo | None = None) -> Serving
     times = {
         "ttft": summarise_values(ttft),
         "tpot": summarise_values(tpot[long]),
-        "itl": summarise_histogram(served.gaps, float((e2e - ttft)[long].sum()) / after if after else None),
+        "itl": summarise_histogram(served.gap_histogram, float((e2e - ttft)[long].sum()) / after if after else None),
         "e2el": summarise_values(e2e),
         "queue": summarise_values(queue),
     }
     if state.saturated:
-        times |= dict.fromkeys(WAITING, Summary())
+        times |= dict.fromkeys(WAITING_TIMES, Summary())
     duration = max(0.0, served.end_s - float(np.nanmin(served.sent_s))) if done.any() else 0.0
     good = _good(slo, {"ttft_s": ttft, "tpot_s": tpot, "e2e_s": e2e})
     if state.saturated and (slo.ttft_s is not None or slo.e2e_s is not None):
@@ -117,7 +117,7 @@ def serving_metrics(served: SimulationResult, slo: Slo | None = None) -> Serving
         "output_throughput": counts["total_output_tokens"],
         "total_token_throughput": counts["total_input_tokens"] + counts["total_output_tokens"],
     }
-    peak = int(served.samples["kv_peak_bytes"].max(initial=0))
+    peak = int(served.timeline["kv_peak_bytes"].max(initial=0))
     return ServingMetrics(
         times=times,
         counts=counts,
@@ -128,7 +128,7 @@ def serving_metrics(served: SimulationResult, slo: Slo | None = None) -> Serving
             "kv_peak_share": peak / served.kv_capacity_bytes if served.kv_capacity_bytes else None,
         },
         rejected={
-            reason: np.flatnonzero(served.status == code)[:NAMED].tolist()
+            reason: np.flatnonzero(served.status == code)[:MAX_REJECTED_ROWS].tolist()
             for code, reason in enumerate(STATUS)
             if code != DONE and (served.status == code).any()
         },
@@ -151,7 +151,7 @@ def _counts(served: SimulationResult, done: Array, output: Array, end: Array) ->
         "max_concurrent_requests": _most_at_once(served.sent_s[done], end),
         "preemptions": int(served.preemptions.sum()),
         "preempted_requests": int((served.preemptions > 0).sum()),
-        "steps": int(served.steps),
+        "steps": int(served.engine_steps),
     }
 
 
@@ -164,9 +164,9 @@ def _most_at_once(begin: Array, end: Array) -> int:
 
 def _good(slo: Slo, times: Mapping[str, Array]) -> int | None:
     """Requests that meet every limit; None where there is no limit."""
-    if not slo.given:
+    if not slo.limits_s:
         return None
     met = np.ones(len(times["ttft_s"]), np.bool_)
-    for name, limit in slo.given.items():
+    for name, limit in slo.limits_s.items():
         met &= times[name] <= limit
     return int(met.sum())

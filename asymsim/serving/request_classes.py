@@ -40,12 +40,12 @@ class RequestClasses(NamedTuple):
     ``encoder`` and ``sharing`` are those of ``core.serving.layout.State``.
     """
 
-    kinds: Array
+    classes: Array
     caches: Array
     groups: Array
     encoder: Array
-    sharing: Array
-    of: Array
+    batch_scaling: Array
+    class_of: Array
     visual_tokens: Array
     activation_bytes: int
 
@@ -59,40 +59,40 @@ def request_classes(bound: ResolvedScenario, requests: Requests, server: EngineC
     schedule = np.minimum(np.searchsorted(shares, drawn, side="right"), len(shares) - 1)
     arrays = [each for _, each in bound.schedules]
     groups, segments = _groups(bound.model_arrays, bound.precision, arrays)
-    kinds = np.zeros((len(arrays), len(loads)), layout.REQUEST_CLASS)
+    classes = np.zeros((len(arrays), len(loads)), layout.REQUEST_CLASS)
     caches = np.zeros((len(arrays), len(loads), len(groups)), layout.CACHE)
     activation_bytes = 0
     for at, each in enumerate(arrays):
         work = workspace(bound.model_arrays, each, MEMO_ENTRIES_SWEEP)
-        describe_requests(bound.model_arrays, each, loads, work, groups, segments[at], kinds[at], caches[at])
+        describe_requests(bound.model_arrays, each, loads, work, groups, segments[at], classes[at], caches[at])
         counts, seconds = batch_estimates(bound, each, loads)
-        kinds[at]["encoder_row"], kinds[at]["schedule"] = at * number + shapes.images, at
-        kinds[at]["selection_ticks"] = ticks(seconds["selection_s"])
-        kinds[at]["decode_selection_ticks"] = _decode_selection(bound, each, loads, seconds)
-        kinds[at]["selects_with_encoder"] = len(each.operations) > 0 and bool(
+        classes[at]["encoder_row"], classes[at]["schedule"] = at * number + shapes.images, at
+        classes[at]["selection_ticks"] = ticks(seconds["selection_s"])
+        classes[at]["decode_selection_ticks"] = _decode_selection(bound, each, loads, seconds)
+        classes[at]["selects_with_encoder"] = len(each.operations) > 0 and bool(
             (each.operations["stage"] <= ENCODER_END).all()
         )
-        kinds[at]["chunkable"] = server.chunked_prefill and not prunes_inside(each)
+        classes[at]["chunkable"] = server.chunked_prefill and not prunes_in_language_model(each)
         alive_bytes = counts["activation_bytes"]
-        kinds[at]["activations_fit"] = alive_bytes <= activation_limit(bound, server, alive_bytes[shapes.of])
-        activation_bytes = max(activation_bytes, int(alive_bytes[kinds[at]["activations_fit"] == 1].max(initial=0)))
-    kinds["context_tokens"] = shapes.context
-    kinds["embedding_bytes"] *= bound.precision.activation_bits
-    kinds["embedding_bytes"] //= 8
+        classes[at]["activations_fit"] = alive_bytes <= activation_limit(bound, server, alive_bytes[shapes.of])
+        activation_bytes = max(activation_bytes, int(alive_bytes[classes[at]["activations_fit"] == 1].max(initial=0)))
+    classes["context_tokens"] = shapes.context
+    classes["embedding_bytes"] *= bound.precision.activation_bits
+    classes["embedding_bytes"] //= 8
     usual = loads[np.bincount(shapes.of).argmax()] if len(requests) else np.array(NO_TOKENS)
     return RequestClasses(
-        kinds=kinds.reshape(-1),
+        classes=classes.reshape(-1),
         caches=caches.reshape(-1, len(groups)),
         groups=groups,
         encoder=np.concatenate([_encoder(bound, each, shapes) for each in arrays]),
-        sharing=np.stack([_sharing(bound, each, usual) for each in arrays]),
-        of=schedule * len(loads) + shapes.of,
+        batch_scaling=np.stack([_batch_scaling(bound, each, usual) for each in arrays]),
+        class_of=schedule * len(loads) + shapes.of,
         visual_tokens=shapes.visual_tokens[shapes.of],
         activation_bytes=activation_bytes,
     )
 
 
-def prunes_inside(schedule: ScheduleArrays) -> bool:
+def prunes_in_language_model(schedule: ScheduleArrays) -> bool:
     """Whether tokens leave after the language model's first layer: its prompt must then be prefilled as a whole."""
     steps = schedule.pruning_steps
     return bool(((steps["stage"] == LM) & (steps["segment"] > 0)).any())
@@ -117,7 +117,7 @@ def _decode_selection(
     return ticks(seconds["decode_s"] - without["decode_s"])
 
 
-def _sharing(bound: ResolvedScenario, schedule: ScheduleArrays, usual: Array) -> Array:
+def _batch_scaling(bound: ResolvedScenario, schedule: ScheduleArrays, usual: Array) -> Array:
     """What the method's work on each of 1, 2, 4 ... requests takes of what it takes alone, shape (2, powers).
 
     Taken from the usual load: how far kernels fill the GPU depends little on which of a workload's requests it is.
@@ -139,9 +139,9 @@ def _sharing(bound: ResolvedScenario, schedule: ScheduleArrays, usual: Array) ->
 
 def _groups(model: ModelArrays, precision: Precision, schedules: list[ScheduleArrays]) -> tuple[Array, Array]:
     """Layers that are alike under all schedules, and the segment of each schedule that stands for each group."""
-    kinds = np.argmax(np.diff(model.lm_prefix, axis=0), axis=1)
+    layer_kinds = np.argmax(np.diff(model.lm_prefix, axis=0), axis=1)
     alike: dict[tuple[int, tuple[object, ...]], list[int]] = {}
-    for layer, kind in enumerate(kinds.tolist()):
+    for layer, kind in enumerate(layer_kinds.tolist()):
         alike.setdefault((kind, tuple(_treatment(each, layer) for each in schedules)), []).append(layer)
     groups = np.zeros(len(alike), layout.GROUP)
     for group, ((kind, _), layers) in zip(groups, alike.items(), strict=True):

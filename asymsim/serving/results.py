@@ -11,7 +11,7 @@ from asymsim.serving.workload.requests import Requests
 
 # The fleet over a window of time that begins at ``start_s``: mean number of requests waiting and running, of bytes of
 # cache in use and of replicas at work; the most bytes of cache in use.
-SAMPLE = np.dtype(
+TIMELINE_WINDOW = np.dtype(
     [(name, np.float64) for name in ("start_s", "waiting", "running", "kv_bytes", "busy")]
     + [("kv_peak_bytes", np.int64)]
 )
@@ -39,16 +39,16 @@ class SimulationResult:
         Arrival; later than asked for where concurrency is limited.
     queue_s, ttft_s, e2e_s : numpy.ndarray of float64
         From ``sent_s`` to the first step that works on it, to its first token, to its last.
-    gaps : numpy.ndarray of int64, shape (GAP_BINS,)
+    gap_histogram : numpy.ndarray of int64, shape (GAP_BINS,)
         Times between two tokens of a request, counted by size: bin i begins at ``GAP_FIRST_S * GAP_RATIO**i``.
-    samples : numpy.ndarray of ``SAMPLE``
+    timeline : numpy.ndarray of ``TIMELINE_WINDOW``
         The fleet over windows of equal length, longer ones in a longer run; the last may be cut short by the end. A
         cache in use is what requests hold: blocks for all the steps until the next request comes or goes.
-    log : numpy.ndarray of ``EVENT``
+    event_log : numpy.ndarray of ``EVENT``
         The first events, as many as were asked for.
     busy_s : numpy.ndarray of float64, shape (replicas,)
         Time that each replica was at work.
-    steps : int
+    engine_steps : int
         Steps of all replicas.
     end_s : float
         When the last request was done.
@@ -67,11 +67,11 @@ class SimulationResult:
     queue_s: Array
     ttft_s: Array
     e2e_s: Array
-    gaps: Array
-    samples: Array
-    log: Array
+    gap_histogram: Array
+    timeline: Array
+    event_log: Array
     busy_s: Array
-    steps: int
+    engine_steps: int
     end_s: float
     kv_capacity_bytes: int
     gpus: int

@@ -16,15 +16,15 @@ from asymsim.core.serving.layout import DONE, UNFINISHED
 from asymsim.serving.results import SimulationResult
 
 # Below this, chance alone moves the backlog as far as any but an absurd load.
-FEWEST = 100
+MIN_REQUESTS = 100
 # In standard deviations of a backlog that only wanders, as at a load of exactly what can be served.
 MARGIN = 1.5
 # Share of the growth since the second quarter that must have come since the third; half, where it is steady.
 LATE_SHARE = 0.2
 # What a request takes of a run at most, once it was begun, or all that the run shows is its own beginning.
-LONGEST_SHARE = 0.25
+MAX_SERVICE_SHARE = 0.25
 # Those who find nobody before them, where nothing says when requests were begun.
-FIRST = 10
+FIRST_REQUESTS = 10
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Backlog:
     ----------
     saturated : bool, optional
         Whether the backlog keeps growing; None where the run is too short to tell.
-    asked_per_s : float, optional
+    offered_per_s : float, optional
         Requests that arrive a second; None where all arrive at once.
     served_per_s : float, optional
         Requests done a second between the middle of the second quarter of arrivals and that of the last.
@@ -44,7 +44,7 @@ class Backlog:
     """
 
     saturated: bool | None
-    asked_per_s: float | None
+    offered_per_s: float | None
     served_per_s: float | None
     growth_per_s: float | None
 
@@ -76,8 +76,8 @@ def backlog(sent_s: Array, e2e_s: Array, begun_s: float | None = None) -> Backlo
     flying = np.arange(1, count + 1) - np.searchsorted(end, sent, side="right")
     asked = (count - 1) / span
     if begun_s is None:
-        begun_s = float(np.median(np.nan_to_num(e2e_s[order][:FIRST], nan=math.inf)))
-    if count < FEWEST or begun_s > LONGEST_SHARE * span:
+        begun_s = float(np.median(np.nan_to_num(e2e_s[order][:FIRST_REQUESTS], nan=math.inf)))
+    if count < MIN_REQUESTS or begun_s > MAX_SERVICE_SHARE * span:
         return Backlog(None, asked, None, None)
     second, third, last = (float(flying[part * count // 4 : (part + 1) * count // 4].mean()) for part in (1, 2, 3))
     growth, arrivals = last - second, count / 2

@@ -15,7 +15,7 @@ from asymsim.estimator.resolve import ResolvedScenario, resolve
 from asymsim.estimator.scenario import Scenario
 from asymsim.serving.config import ClusterConfig, EngineConfig
 from asymsim.serving.request_classes import RequestClasses, request_classes
-from asymsim.serving.results import SAMPLE, SimulationResult
+from asymsim.serving.results import TIMELINE_WINDOW, SimulationResult
 from asymsim.serving.state import initial_state
 from asymsim.serving.workload.requests import Requests
 from asymsim.serving.workload.spec import WorkloadSpec, requests_for
@@ -67,13 +67,13 @@ def simulate(
     if isinstance(requests, WorkloadSpec):
         requests = requests_for(requests, scenario)
     bound = resolve(scenario)
-    kinds = request_classes(bound, requests, server)
-    return simulate_classes(bound, kinds, requests, server, fleet, events=events, progress=progress)
+    classes = request_classes(bound, requests, server)
+    return simulate_classes(bound, classes, requests, server, fleet, events=events, progress=progress)
 
 
 def simulate_classes(
     bound: ResolvedScenario,
-    kinds: RequestClasses,
+    classes: RequestClasses,
     requests: Requests,
     server: EngineConfig,
     fleet: ClusterConfig,
@@ -82,7 +82,7 @@ def simulate_classes(
     progress: Progress | None = None,
 ) -> SimulationResult:
     """`simulate` for a setting whose kinds of requests are known: they are the same for fleets of any size."""
-    state, pace, limits = initial_state(bound, kinds, requests, server, fleet, events)
+    state, pace, limits = initial_state(bound, classes, requests, server, fleet, events)
     while advance(state, pace, limits, SLICE):
         if progress is not None:
             progress(int(state.fleet[0]["arrived"]), len(requests))
@@ -91,17 +91,17 @@ def simulate_classes(
         days = layout.LAST_TICK * TICK_S / 86400
         remedy = f"{unserved} would not be done within {days:.0f} days of simulated time: give fewer, or a larger fleet"
         raise InputError("requests", len(requests), remedy)
-    return _served(requests, kinds, state, limits, bound.precision.tp_size, fleet)
+    return _served(requests, classes, state, limits, bound.precision.tp_size, fleet)
 
 
-def _samples(state: State) -> Array:
+def _timeline(state: State) -> Array:
     """Means over the windows up to the last event."""
     whole = state.fleet[0]
     window, end = int(whole["window_ticks"]), int(whole["sampled_until"])
     found = state.samples[: -(-end // window)]
     starts = np.arange(len(found)) * window
     spans = np.minimum(starts + window, end) - starts
-    made = np.zeros(len(found), SAMPLE)
+    made = np.zeros(len(found), TIMELINE_WINDOW)
     made["start_s"], made["kv_peak_bytes"] = starts * TICK_S, found["kv_peak"]
     for name in ("waiting", "running", "kv_bytes", "busy"):
         made[name] = found[name] / spans
@@ -109,7 +109,7 @@ def _samples(state: State) -> Array:
 
 
 def _served(
-    requests: Requests, kinds: RequestClasses, state: State, limits: Capacity, tp_size: int, fleet: ClusterConfig
+    requests: Requests, classes: RequestClasses, state: State, limits: Capacity, tp_size: int, fleet: ClusterConfig
 ) -> SimulationResult:
     asked, whole = state.requests, state.fleet[0]
 
@@ -121,19 +121,19 @@ def _served(
     return SimulationResult(
         requests=requests,
         status=asked["status"].astype(np.int8),
-        visual_tokens=kinds.visual_tokens,
-        prompt_tokens=kinds.kinds["prompt_tokens"][kinds.of],
+        visual_tokens=classes.visual_tokens,
+        prompt_tokens=classes.classes["prompt_tokens"][classes.class_of],
         replica=asked["replica"].astype(np.int32),
         preemptions=asked["preemptions"].astype(np.int32),
         sent_s=np.where(asked["sent"] == layout.NEVER, np.nan, asked["sent"] * TICK_S),
         queue_s=since("scheduled"),
         ttft_s=since("first_token"),
         e2e_s=since("finished"),
-        gaps=state.token_gaps,
-        samples=_samples(state),
-        log=state.log[: min(whole["events"], len(state.log))],
+        gap_histogram=state.token_gaps,
+        timeline=_timeline(state),
+        event_log=state.log[: min(whole["events"], len(state.log))],
         busy_s=state.replicas["busy_ticks"] * TICK_S,
-        steps=int(whole["steps"]),
+        engine_steps=int(whole["steps"]),
         end_s=float(asked["finished"][asked["status"] == DONE].max(initial=0) * TICK_S),
         kv_capacity_bytes=limits.kv_bytes * decoding,
         gpus=fleet.engines * tp_size,

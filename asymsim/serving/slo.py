@@ -33,7 +33,7 @@ class Slo:
                 raise InputError(field, limit, "give a time above 0")
 
     @property
-    def given(self) -> dict[str, float]:
+    def limits_s(self) -> dict[str, float]:
         """The limits that there are."""
         limits = {"ttft_s": self.ttft_s, "tpot_s": self.tpot_s, "e2e_s": self.e2e_s}
         return {name: limit for name, limit in limits.items() if limit is not None}
@@ -70,12 +70,12 @@ class SloTarget:
     percentile: float = 99.0
 
     def __post_init__(self) -> None:
-        if not self.slo.given:
+        if not self.slo.limits_s:
             raise InputError("ttft, tpot, e2e", None, "give one limit or more; a plan is to meet them")
         if not 1.0 <= self.percentile <= 99.99:
             raise InputError("percentile", self.percentile, "give per cent of the requests, from 1 to 99.99")
 
-    def at(self, values: Array) -> float:
+    def percentile_of(self, values: Array) -> float:
         """The smallest of ``values`` that at least ``percentile`` per cent of them do not exceed; nan of none."""
         if not len(values):
             return math.nan

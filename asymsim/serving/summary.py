@@ -46,7 +46,7 @@ def summarise_values(values: Array) -> Summary:
 
 
 def summarise_histogram(counts: Array, mean: float | None = None) -> Summary:
-    """Sum up gaps between tokens that were counted by size, as ``SimulationResult.gaps``.
+    """Sum up gaps between tokens that were counted by size, as ``SimulationResult.gap_histogram``.
 
     A gap counts as the geometric middle of its bin, at most 0.25 % off.
 

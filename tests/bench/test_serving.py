@@ -34,10 +34,10 @@ def test_requests_on_one_core(number: int, replicas: int, benchmark: Any) -> Non
     served = benchmark.pedantic(simulate, args=(LLAVA, given), kwargs={"fleet": fleet}, rounds=rounds)
     seconds = benchmark.stats.stats.min
     benchmark.extra_info["requests_per_s"] = round(number / seconds)
-    batch = served.samples["running"].mean() / replicas
+    batch = served.timeline["running"].mean() / replicas
     print(
         f"\n{number:>9,} requests, {replicas:>3} replicas: {number / seconds:>9,.0f} a second; "
-        f"{served.steps:,} steps, {batch:.1f} run on a replica on average"
+        f"{served.engine_steps:,} steps, {batch:.1f} run on a replica on average"
     )
     assert serving_metrics(served).counts["completed"] == number
 
@@ -54,5 +54,5 @@ def test_requests_of_a_mix_on_one_core(workload: str, benchmark: Any) -> None:
     simulate(scenario, given.take(slice(10)))
     served = benchmark.pedantic(simulate, args=(scenario, given), rounds=1)
     seconds = benchmark.stats.stats.min
-    print(f"\n{workload}: {len(given) / seconds:,.0f} requests a second; {served.steps:,} steps")
+    print(f"\n{workload}: {len(given) / seconds:,.0f} requests a second; {served.engine_steps:,} steps")
     assert serving_metrics(served).counts["completed"] > 0

@@ -45,12 +45,12 @@ def serving_run(
     served = simulate(asked, requests_for(arrivals, asked), engine, replicas, events=LOGGED_EVENTS)
     document = serving_document(asked, arrivals, engine, replicas, served, slo_ms(**limits_ms))
     log = {
-        "ticks": served.log["ticks"],
-        "event": [EVENTS[kind] for kind in served.log["kind"].tolist()],
-        "request": served.log["request"],
-        "replica": served.log["replica"],
-        "value": served.log["value"],
-        "duration_ticks": served.log["duration_ticks"],
+        "ticks": served.event_log["ticks"],
+        "event": [EVENTS[kind] for kind in served.event_log["kind"].tolist()],
+        "request": served.event_log["request"],
+        "replica": served.event_log["replica"],
+        "value": served.event_log["value"],
+        "duration_ticks": served.event_log["duration_ticks"],
     }
     requests = {
         "status": [STATUS[code] for code in served.status.tolist()],
@@ -66,8 +66,8 @@ def serving_run(
         "e2e_s": served.e2e_s,
     }
     whole = {
-        "steps": served.steps,
-        "gaps": served.gaps,
+        "steps": served.engine_steps,
+        "gaps": served.gap_histogram,
         "busy_s": served.busy_s,
         "end_s": served.end_s,
         "kv_capacity_bytes": served.kv_capacity_bytes,

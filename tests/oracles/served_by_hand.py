@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from asymsim.core.serving.layout import EVENT, GAP_BINS, GAP_FIRST_S, GAP_RATIO
-from asymsim.serving.results import SAMPLE, SimulationResult
+from asymsim.serving.results import TIMELINE_WINDOW, SimulationResult
 from asymsim.serving.workload.requests import make_requests
 
 
@@ -18,8 +18,8 @@ def served(
     *,
     output_tokens: Any = 2,
     status: Any = 0,
-    samples: Any = (),
-    log: Any = (),
+    timeline: Any = (),
+    event_log: Any = (),
     **more: Any,
 ) -> SimulationResult:
     """An outcome with one gap between any two tokens of a request, and plain values elsewhere."""
@@ -38,7 +38,7 @@ def served(
         "preemptions": np.zeros(count, np.int32),
         "queue_s": ttft / 2,
         "busy_s": np.array([1.0]),
-        "steps": 7,
+        "engine_steps": 7,
         "end_s": float(np.nanmax(sent + e2e, initial=0.0)),
         "kv_capacity_bytes": 1000,
         "gpus": 1,
@@ -49,9 +49,9 @@ def served(
         sent_s=sent,
         ttft_s=ttft,
         e2e_s=e2e,
-        gaps=gaps,
-        samples=np.array(list(samples), SAMPLE),
-        log=np.array(list(log), EVENT),
+        gap_histogram=gaps,
+        timeline=np.array(list(timeline), TIMELINE_WINDOW),
+        event_log=np.array(list(event_log), EVENT),
         **{**values, **more},
     )
 

@@ -18,8 +18,8 @@ def line(axes: Any) -> tuple[list[float], list[float]]:
 
 
 def test_panels_share_time_and_show_the_samples() -> None:
-    samples = [(0, 3, 1, 250, 1, 250), (1, 0, 2, 1000, 1, 1000), (3, 1, 1, 500, 1, 500)]
-    figure = draw_timeline(served([0.0, 1.0], [0.5, 1.0], [1.0, 3.0], samples=samples), Slo(), "a run")
+    timeline = [(0, 3, 1, 250, 1, 250), (1, 0, 2, 1000, 1, 1000), (3, 1, 1, 500, 1, 500)]
+    figure = draw_timeline(served([0.0, 1.0], [0.5, 1.0], [1.0, 3.0], timeline=timeline), Slo(), "a run")
     waiting, running, cache, *_ = figure.get_axes()
     assert line(waiting) == ([0, 1, 3], [3, 0, 1])
     assert line(running) == ([0, 1, 3], [1, 2, 1])
@@ -49,9 +49,9 @@ def test_a_saturated_run_says_so_in_place_of_a_share() -> None:
 
 def test_many_samples_and_requests_are_thinned_but_keep_their_extremes() -> None:
     count = 50 * MOST_POINTS
-    samples = [(at / 100, int(at == 777), 1, 1, 1, 1) for at in range(count)]
+    timeline = [(at / 100, int(at == 777), 1, 1, 1, 1) for at in range(count)]
     sent = np.arange(count) / 100
-    figure = draw_timeline(served(sent, 1 + sent / count, 2 + sent / count, samples=samples), Slo())
+    figure = draw_timeline(served(sent, 1 + sent / count, 2 + sent / count, timeline=timeline), Slo())
     waiting, *_, left, _ = figure.get_axes()
     assert len(line(waiting)[0]) <= MOST_POINTS
     assert waiting.get_ylim()[1] > 1

@@ -63,7 +63,7 @@ def test_equal_requests_at_once_are_a_static_batch(model: str, name: str, batch:
     """To the bit in powers of two, but for a method's own work: its share by batch has 20 bits."""
     together = asymsim.estimate(Scenario(model=model, method=name, batch_size=batch, **TOKENS)).latency
     made = simulate(Scenario(model=model, method=name, **TOKENS), make_requests(np.zeros(batch), **TOKENS), ROOM)
-    assert made.steps == 128
+    assert made.engine_steps == 128
     for column in (made.ttft_s, made.e2e_s):
         assert len(set(column)) == 1
     tpot_s = (made.e2e_s - made.ttft_s)[0] / 127

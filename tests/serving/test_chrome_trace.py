@@ -52,7 +52,7 @@ SAMPLES = [(0, 1, 0, 0, 1, 0), (1, 0, 2, 2**30, 2, 2**30), (100, 9, 9, 9, 1, 9)]
 
 @pytest.fixture
 def events() -> list[dict[str, Any]]:
-    document = json.loads(trace_text(served([0.0], [1.0], [2.0], log=LOG, samples=SAMPLES)))
+    document = json.loads(trace_text(served([0.0], [1.0], [2.0], event_log=LOG, timeline=SAMPLES)))
     return document["traceEvents"]
 
 

@@ -143,18 +143,18 @@ def test_what_comes_in_goes_out(load: WorkloadSpec, fleet: ClusterConfig) -> Non
     asked = requests_for(load, LLAVA)
     made = simulate(LLAVA, asked, fleet=fleet)
     done = made.status == DONE
-    assert made.gaps.sum() == (asked.output_tokens[done] - 1).sum()
+    assert made.gap_histogram.sum() == (asked.output_tokens[done] - 1).sum()
     assert (made.busy_s <= made.end_s).all()
     assert np.nanmax(made.sent_s + made.e2e_s) == made.end_s
     assert ((made.queue_s <= made.ttft_s) & (made.ttft_s <= made.e2e_s))[done].all()
-    assert 0 < made.samples["kv_peak_bytes"].max() <= made.kv_capacity_bytes
+    assert 0 < made.timeline["kv_peak_bytes"].max() <= made.kv_capacity_bytes
     # In the system on average, over all the time, is rate x mean time in the system; those on their way between pools
     # are in neither queue nor step.
-    inside = ((made.samples["waiting"] + made.samples["running"]) * windows_s(made)).sum()
+    inside = ((made.timeline["waiting"] + made.timeline["running"]) * windows_s(made)).sum()
     moving = made.e2e_s[done].sum() - inside
     assert moving == pytest.approx(0, abs=1e-9 * inside) if fleet.replicas else 0 < moving < 0.1 * inside
-    assert (made.samples["busy"] * windows_s(made)).sum() == pytest.approx(made.busy_s.sum())
+    assert (made.timeline["busy"] * windows_s(made)).sum() == pytest.approx(made.busy_s.sum())
 
 
 def windows_s(made: SimulationResult) -> np.ndarray[Any, Any]:
-    return np.diff(np.append(made.samples["start_s"], made.end_s))
+    return np.diff(np.append(made.timeline["start_s"], made.end_s))

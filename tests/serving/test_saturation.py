@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asymsim.core.serving.layout import DONE, TOO_LONG
-from asymsim.serving.saturation import FEWEST, backlog, backlog_of
+from asymsim.serving.saturation import MIN_REQUESTS, backlog, backlog_of
 from oracles.served_by_hand import queue, served
 
 SEEDS = range(20)
@@ -16,7 +16,7 @@ SEEDS = range(20)
 def test_a_queue_without_chance_that_keeps_up(load: float) -> None:
     found = backlog(*queue(load, 400, None))
     assert found.saturated is False
-    assert found.asked_per_s == pytest.approx(load)
+    assert found.offered_per_s == pytest.approx(load)
     assert found.growth_per_s == pytest.approx(0.0, abs=1e-9)
 
 
@@ -50,8 +50,8 @@ def test_many_servers_that_fill_up_are_not_saturated() -> None:
 def test_too_little_to_tell() -> None:
     assert backlog(np.zeros(0), np.zeros(0)).saturated is None
     assert backlog(np.zeros(1), np.ones(1)).saturated is None
-    assert backlog(np.zeros(500), np.arange(500.0)).asked_per_s is None
-    assert backlog(*queue(5.0, FEWEST - 1, None)).saturated is None
+    assert backlog(np.zeros(500), np.arange(500.0)).offered_per_s is None
+    assert backlog(*queue(5.0, MIN_REQUESTS - 1, None)).saturated is None
     # All are still in flight when the last arrives: that may be the beginning of a steady state.
     assert backlog(np.arange(500) / 100, np.full(500, 20.0)).saturated is None
 
@@ -82,4 +82,4 @@ def test_what_never_ends_stays_in_flight_and_what_is_refused_never_was() -> None
     status = np.where(np.isnan(e2e), TOO_LONG, DONE)
     found = backlog_of(served(sent, e2e / 2, e2e, status=status))
     assert found.saturated is False
-    assert found.asked_per_s == pytest.approx(0.5)
+    assert found.offered_per_s == pytest.approx(0.5)

@@ -54,11 +54,11 @@ def draw_timeline(served: SimulationResult, slo: Slo, title: str = "") -> Figure
     grid = figure.add_gridspec(4, 2, height_ratios=(1.0, 1.0, 1.0, 1.5))
     waiting = figure.add_subplot(grid[0, :])
     running, cache = (figure.add_subplot(grid[row, :], sharex=waiting) for row in (1, 2))
-    seconds = served.samples["start_s"]
+    seconds = served.timeline["start_s"]
     capacity = max(1, served.kv_capacity_bytes)
-    _course(waiting, seconds, served.samples["waiting"], WAITING, "waiting\n(requests)")
-    _course(running, seconds, served.samples["running"], RUNNING, "running\n(requests)")
-    _course(cache, seconds, 100.0 * served.samples["kv_bytes"] / capacity, CACHE, "KV cache\n(% of capacity)")
+    _course(waiting, seconds, served.timeline["waiting"], WAITING, "waiting\n(requests)")
+    _course(running, seconds, served.timeline["running"], RUNNING, "running\n(requests)")
+    _course(cache, seconds, 100.0 * served.timeline["kv_bytes"] / capacity, CACHE, "KV cache\n(% of capacity)")
     cache.set_ylim(-3, 105)
     cache.set_xlabel("time (s)", fontsize=9)
     waiting.set_xlim(0, max(served.end_s, TICK_S))

@@ -1,9 +1,9 @@
-"""The fewest that are enough, and the most that can be borne, by galloping and bisection.
+"""Galloping search and bisection for the fewest replicas that meet a target, and the largest rate that meets it.
 
-A simulated percentile is not exactly monotone in the number of replicas: how requests fall into batches changes with
-it. So "the fewest" is defined by what is tried, a number that is enough while one fewer is not. Which numbers are tried
-depends only on the answers and on where the search begins. If one question is answered yes wherever another is, as with
-a looser limit on the same runs, the numbers found for the two are ordered as well, by induction over the tries.
+A simulated percentile is not exactly monotone in the number of replicas, since the number changes how requests fall
+into batches. "The fewest" therefore means a number that is enough while one fewer is not. The numbers that are tried
+depend only on the answers so far and on the start. If a second test is passed wherever the first one is, as with a
+looser limit on the same runs, its result is never larger, by induction over the numbers tried.
 """
 
 from __future__ import annotations
@@ -11,73 +11,73 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-# A gallop's first step is this part of where it begins.
-STRIDE = 8
+# The first stride of a gallop is the start over this.
+FIRST_STRIDE = 8
 
 
-def fewest(enough: Callable[[int], bool], start: int, most: int) -> int | None:
-    """A number from 1 to ``most`` that is enough while one fewer is not; None if ``most`` is not found enough.
+def fewest(is_enough: Callable[[int], bool], start: int, maximum: int) -> int | None:
+    """A number from 1 to ``maximum`` that is enough while one fewer is not; None if ``maximum`` was not enough.
 
     Parameters
     ----------
-    enough : callable
-        Says of a number whether it is enough.
+    is_enough : callable
+        Takes a number.
     start : int
-        Where to begin, best near the answer.
-    most : int
-        From 1.
+        Number tried first, best near the result.
+    maximum : int
+        Largest number tried, from 1.
     """
-    start = max(1, min(start, most))
-    step = max(1, start // STRIDE)
-    if enough(start):
-        low, high = start - step, start
-        while low > 0 and enough(low):
-            step *= 2
-            low, high = low - step, low
+    start = max(1, min(start, maximum))
+    stride = max(1, start // FIRST_STRIDE)
+    if is_enough(start):
+        low, high = start - stride, start
+        while low > 0 and is_enough(low):
+            stride *= 2
+            low, high = low - stride, low
         low = max(0, low)
     else:
-        if start == most:
+        if start == maximum:
             return None
-        low, high = start, min(most, start + step)
-        while not enough(high):
-            if high == most:
+        low, high = start, min(maximum, start + stride)
+        while not is_enough(high):
+            if high == maximum:
                 return None
-            step *= 2
-            low, high = high, min(most, high + step)
+            stride *= 2
+            low, high = high, min(maximum, high + stride)
     while high - low > 1:
         middle = (low + high) // 2
-        if enough(middle):
+        if is_enough(middle):
             high = middle
         else:
             low = middle
     return high
 
 
-def largest(bearable: Callable[[float], bool], start: float, tolerance: float, doublings: int = 40) -> float | None:
-    """A number above 0 that is bearable while one larger by the share ``tolerance`` is not.
+def largest(is_met: Callable[[float], bool], start: float, tolerance: float, doublings: int = 40) -> float | None:
+    """A number above 0 that meets a target while one larger by the share ``tolerance`` does not.
 
     Parameters
     ----------
-    bearable : callable
-        Says of a number whether it is bearable.
+    is_met : callable
+        Takes a number.
     start : float
-        Where to begin, above 0.
+        Number tried first, above 0.
     tolerance : float
-        Above 0.
+        Relative width of the last bracket, above 0.
     doublings : int
-        How far from ``start`` to look.
+        Most doublings or halvings of ``start``.
 
     Returns
     -------
     float or None
-        None where nothing down to ``start / 2**doublings`` is bearable; infinity where all up to
-        ``start * 2**doublings`` is.
+        None where no number down to ``start / 2**doublings`` meets the target; infinity where all up to
+        ``start * 2**doublings`` do.
     """
     low = high = start
-    if bearable(start):
+    if is_met(start):
         for _ in range(doublings):
             high *= 2.0
-            if not bearable(high):
+            if not is_met(high):
                 break
             low = high
         else:
@@ -85,14 +85,14 @@ def largest(bearable: Callable[[float], bool], start: float, tolerance: float, d
     else:
         for _ in range(doublings):
             low /= 2.0
-            if bearable(low):
+            if is_met(low):
                 break
             high = low
         else:
             return None
     while high > low * (1.0 + tolerance):
         middle = math.sqrt(low * high)
-        if bearable(middle):
+        if is_met(middle):
             low = middle
         else:
             high = middle

@@ -1,4 +1,4 @@
-"""One setting and its requests, to be served by any number of replicas and judged by the limits of a plan."""
+"""Candidate deployment of a plan: a scenario and its requests, simulated on fleets of any size and held to the SLO."""
 
 from __future__ import annotations
 
@@ -22,91 +22,98 @@ from asymsim.serving.workload.requests import Requests
 from asymsim.util.errors import InputError
 
 Router = Literal["round_robin", "least_loaded"]
-# Enough to fill the largest batch twice, for a first guess of what a replica serves.
-FIRST = 512
+# Requests that estimate the rate of a full batch: they fill the largest default batch of a small GPU twice.
+FULL_BATCH_REQUESTS = 512
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A simulation against an `SloTarget`.
+    """A simulation judged by an `SloTarget`.
 
     Attributes
     ----------
-    served : Served
-    values_s : mapping of str to float
-        ``ttft_s``, ``tpot_s``, ``e2e_s`` at the percentile of all requests; a refused one takes for ever.
-    missed : tuple of str
-        The limits that are not met.
+    result : SimulationResult
+    percentiles_s : mapping of str to float
+        ``ttft_s``, ``tpot_s``, ``e2e_s`` at the percentile of all requests; infinite for a refused request.
+    missed_limits : tuple of str
+        The latency limits that are not met.
     saturated : bool, optional
-        None where the run is too short to tell.
+        Whether the backlog keeps growing; None where the run is too short to tell.
     refused : mapping of str to int
-        Requests that a server would not take, by the reason.
+        Requests that a server would refuse, by the reason.
     """
 
-    served: SimulationResult
-    values_s: Mapping[str, float]
-    missed: tuple[str, ...]
+    result: SimulationResult
+    percentiles_s: Mapping[str, float]
+    missed_limits: tuple[str, ...]
     saturated: bool | None
     refused: Mapping[str, int]
 
     @property
-    def meets(self) -> bool:
-        """Whether all limits are met by a fleet that is seen to keep up."""
-        return not self.missed and self.saturated is False
+    def meets_target(self) -> bool:
+        """Whether all limits are met and the fleet is seen to keep up."""
+        return not self.missed_limits and self.saturated is False
 
 
-def outcome_of(served: SimulationResult, aim: SloTarget) -> Outcome:
-    """Hold a simulation against an aim; a request of one token has no TPOT and meets any limit of it."""
-    done, output = served.status == DONE, served.requests.output_tokens
-    ttft = np.where(done, served.ttft_s, math.inf)
-    e2e = np.where(done, served.e2e_s, math.inf)
+def outcome_of(result: SimulationResult, target: SloTarget) -> Outcome:
+    """Outcome of a simulation under a target; a request of one output token has no TPOT and meets any limit on it."""
+    done, output = result.status == DONE, result.requests.output_tokens
+    ttft = np.where(done, result.ttft_s, math.inf)
+    e2e = np.where(done, result.e2e_s, math.inf)
     tpot = np.full(len(done), math.inf)
     tpot[done] = (e2e[done] - ttft[done]) / np.maximum(output[done] - 1, 1)
-    values_s = {"ttft_s": aim.at(ttft), "tpot_s": aim.at(tpot), "e2e_s": aim.at(e2e)}
+    latencies = {"ttft_s": ttft, "tpot_s": tpot, "e2e_s": e2e}
+    percentiles_s = {name: target.percentile_of(values) for name, values in latencies.items()}
     return Outcome(
-        served=served,
-        values_s=values_s,
-        missed=tuple(name for name, limit in aim.slo.given.items() if not values_s[name] <= limit),
-        saturated=backlog_of(served).saturated,
+        result=result,
+        percentiles_s=percentiles_s,
+        missed_limits=tuple(name for name, limit in target.slo.limits_s.items() if not percentiles_s[name] <= limit),
+        saturated=backlog_of(result).saturated,
         refused={
             reason: number
             for code, reason in enumerate(STATUS)
-            if code not in (DONE, UNFINISHED) and (number := int((served.status == code).sum()))
+            if code not in (DONE, UNFINISHED) and (number := int((result.status == code).sum()))
         },
     )
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is served by what; all its runs have the same requests, so they differ in nothing but the fleet."""
+    """A scenario, its requests and a target; runs of one candidate differ in the fleet alone."""
 
-    bound: ResolvedScenario
+    resolved: ResolvedScenario
     requests: Requests
-    kinds: RequestClasses
-    server: EngineConfig
+    classes: RequestClasses
+    engine_config: EngineConfig
     router: Router
-    aim: SloTarget
+    target: SloTarget
 
     @classmethod
-    def of(
-        cls, bound: ResolvedScenario, requests: Requests, server: EngineConfig, router: Router, aim: SloTarget
+    def create(
+        cls,
+        resolved: ResolvedScenario,
+        requests: Requests,
+        engine_config: EngineConfig,
+        router: Router,
+        target: SloTarget,
     ) -> Candidate:
-        """A trial with the kinds of its requests, which no fleet changes."""
-        return cls(bound, requests, request_classes(bound, requests, server), server, router, aim)
+        """A candidate with the classes of its requests, which no fleet changes."""
+        classes = request_classes(resolved, requests, engine_config)
+        return cls(resolved, requests, classes, engine_config, router, target)
 
-    def on(self, bound: ResolvedScenario) -> Candidate:
-        """The same requests under another setting."""
-        return Candidate.of(bound, self.requests, self.server, self.router, self.aim)
+    def with_scenario(self, resolved: ResolvedScenario) -> Candidate:
+        """The same requests under another scenario."""
+        return Candidate.create(resolved, self.requests, self.engine_config, self.router, self.target)
 
-    def faster(self, times: float) -> Candidate:
-        """The same requests, which come so many times as fast."""
-        return replace(self, requests=replace(self.requests, arrival_s=self.requests.arrival_s / times))
+    def sped_up(self, factor: float) -> Candidate:
+        """The same requests at ``factor`` times their arrival rate."""
+        return replace(self, requests=replace(self.requests, arrival_s=self.requests.arrival_s / factor))
 
     @property
-    def fits(self) -> bool:
+    def fits_memory(self) -> bool:
         """Whether weights and activations leave memory for a cache."""
         try:
-            capacity_of(self.bound, self.server, ClusterConfig(), self.kinds.activation_bytes)
+            capacity_of(self.resolved, self.engine_config, ClusterConfig(), self.classes.activation_bytes)
         except InputError as error:
             if error.field != "gpu":
                 raise
@@ -114,21 +121,25 @@ class Candidate:
         return True
 
     def run(self, replicas: int) -> Outcome:
-        """Serve the requests by a fleet."""
-        return self._served(ClusterConfig(replicas=replicas, router=self.router))
+        """Outcome on a fleet of so many replicas."""
+        return self._outcome(ClusterConfig(replicas=replicas, router=self.router))
 
-    def alone(self) -> Outcome:
-        """Serve them one at a time, each when the one before is done: no fleet is quicker."""
-        return self._served(ClusterConfig(concurrency=1))
+    def one_at_a_time(self) -> Outcome:
+        """Outcome of one request in flight at a time: no fleet has lower latencies."""
+        return self._outcome(ClusterConfig(concurrency=1))
 
-    def _served(self, fleet: ClusterConfig) -> Outcome:
-        return outcome_of(simulate_classes(self.bound, self.kinds, self.requests, self.server, fleet), self.aim)
+    def _outcome(self, cluster_config: ClusterConfig) -> Outcome:
+        result = simulate_classes(self.resolved, self.classes, self.requests, self.engine_config, cluster_config)
+        return outcome_of(result, self.target)
 
-    def capacity_per_s(self) -> float:
-        """Requests a second that one replica serves of the first ones if all are there at once; a first guess."""
-        first = self.requests.take(slice(FIRST))
-        first = replace(first, arrival_s=np.zeros(len(first)))
-        kinds = self.kinds._replace(of=self.kinds.of[:FIRST], visual_tokens=self.kinds.visual_tokens[:FIRST])
-        served = simulate_classes(self.bound, kinds, first, self.server, ClusterConfig())
-        done = int((served.status == DONE).sum())
-        return done / served.end_s if done and served.end_s > 0.0 else math.inf
+    def full_batch_rate_per_s(self) -> float:
+        """Requests a second that one replica completes of the first ones, all sent at once; where a search begins."""
+        first = self.requests.take(slice(FULL_BATCH_REQUESTS))
+        count = len(first)
+        requests = replace(first, arrival_s=np.zeros(count))
+        classes = self.classes._replace(
+            class_of=self.classes.class_of[:count], visual_tokens=self.classes.visual_tokens[:count]
+        )
+        result = simulate_classes(self.resolved, classes, requests, self.engine_config, ClusterConfig())
+        done = int((result.status == DONE).sum())
+        return done / result.end_s if done and result.end_s > 0.0 else math.inf

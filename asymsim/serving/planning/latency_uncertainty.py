@@ -1,11 +1,11 @@
-"""GPUs as they might be: operator times drawn from the latency model's error.
+"""Uncertainty of plans from the latency model: operator times multiplied by samples of the model's error.
 
-A class of operators errs alike wherever it occurs, and classes err independently, as
-`core.times.row_time.joint_interval` has it. So a draw is one standard normal a class. It becomes a factor on all of the
-class's times: 1 at 0, the ratios at 5 % and 95 % of the class's interval at -1.645 and 1.645, and linear between and
-beyond, not below 0: distances from the
-median are what that rule joins. The interval is that of the class's time in a batch as the fleet serves it, dense; a
-pruned run and its twin are drawn together.
+All times of an operator class have the same relative error, and the errors of different classes are independent, as in
+`core.times.row_time.joint_interval`. A sample is therefore one standard normal for each class. It gives a factor on all
+times of the class: 1 at 0, the ratios at 5 % and 95 % of the class's interval at -1.645 and 1.645, and linear between
+and beyond, but not below 0. Linear, because `joint_interval` adds distances from the median in squares. The interval is
+the one of the class's time in a typical batch of the fleet, without pruning; a pruned scenario and its dense baseline
+get the same samples.
 """
 
 from __future__ import annotations
@@ -37,23 +37,29 @@ _STREAMS = (
 )
 
 
-def class_ratios(bound: ResolvedScenario, load: Array) -> Array | None:
-    """Time at 5 % and at 95 % over the median of each operator class, for one load.
+def class_ratios(resolved: ResolvedScenario, token_counts: Array) -> Array | None:
+    """Ratios of the time at 5 % and at 95 % to the median, for each operator class in one batch.
 
     Parameters
     ----------
-    bound : Setting
-    load : numpy.ndarray of int64, shape (10,)
+    resolved : ResolvedScenario
+    token_counts : numpy.ndarray of int64, shape (10,)
         The fields of ``core.token_counts.TokenCounts``.
 
     Returns
     -------
     numpy.ndarray, shape (classes, 2)
-        1 for a class without work; None where a time is a bare roofline, whose error nobody knows.
+        1 for a class without work; None where a time is a bare roofline, whose error is unknown.
     """
-    work = workspace(bound.model_arrays, bound.dense_schedule)
+    work = workspace(resolved.model_arrays, resolved.dense_schedule)
     counts, times = np.empty((1, len(COUNT_COLUMNS)), np.int64), np.empty((1, len(TIME_COLUMNS)))
-    arrays = bound.model_arrays, bound.dense_schedule, load[np.newaxis], bound.precision, bound.gpu_arrays
+    arrays = (
+        resolved.model_arrays,
+        resolved.dense_schedule,
+        token_counts[np.newaxis],
+        resolved.precision,
+        resolved.gpu_arrays,
+    )
     evaluate_rows(*arrays, work, counts, times)
     low, middle, high = work.seconds.sum(axis=0).T
     if np.isnan(low + high).any():
@@ -63,27 +69,27 @@ def class_ratios(bound: ResolvedScenario, load: Array) -> Array | None:
     return np.stack((low, high), axis=1)
 
 
-def standard_normals(draws: int, seed: int) -> Array:
-    """Standard normals, shape (draws, classes): each class takes the middle of each of ``draws`` equal strata once.
+def standard_normals(samples: int, seed: int) -> Array:
+    """Standard normals, shape (samples, classes): each class takes the middle of each of ``samples`` equal strata once.
 
-    In which order follows from the seed and the class's name (Latin hypercube sampling; McKay, Beckman & Conover,
-    Technometrics 21, 1979), so that few draws cover each class evenly.
+    The order follows from the seed and the class's name (Latin hypercube sampling; McKay, Beckman & Conover,
+    Technometrics 21, 1979), so that few samples cover each class evenly.
     """
-    middles = np.array([NormalDist().inv_cdf((stratum + 0.5) / draws) for stratum in range(draws)])
-    made = np.empty((draws, NUM_TIME_CLASSES))
-    for of, name in enumerate(_STREAMS):
-        luck = uniform_samples(seed_of(seed, f"time of {name}"), 0, np.arange(draws, dtype=np.uint64))
-        made[:, of] = middles[np.argsort(luck, kind="stable")]
-    return made
+    strata_middles = np.array([NormalDist().inv_cdf((stratum + 0.5) / samples) for stratum in range(samples)])
+    normals = np.empty((samples, NUM_TIME_CLASSES))
+    for class_index, name in enumerate(_STREAMS):
+        order_keys = uniform_samples(seed_of(seed, f"time of {name}"), 0, np.arange(samples, dtype=np.uint64))
+        normals[:, class_index] = strata_middles[np.argsort(order_keys, kind="stable")]
+    return normals
 
 
-def time_factors(ratios: Array, normal: Array) -> Array:
-    """What each class's times are multiplied by: shape (draws, classes), of ``normals`` of that shape."""
+def time_factors(ratios: Array, normals: Array) -> Array:
+    """Factors on the times of each class, shape (samples, classes), for ``normals`` of the same shape."""
     low, high = ratios.T
-    made: Array = np.maximum(0.0, 1.0 + np.where(normal < 0.0, 1.0 - low, high - 1.0) * normal / AT_95)
-    return made
+    factors: Array = np.maximum(0.0, 1.0 + np.where(normals < 0.0, 1.0 - low, high - 1.0) * normals / AT_95)
+    return factors
 
 
-def with_time_errors(bound: ResolvedScenario, by_class: Array) -> ResolvedScenario:
-    """The setting on a GPU whose operator classes take ``by_class`` (classes) times as long."""
-    return replace(bound, gpu_arrays=with_scaled_times(bound.gpu_arrays, by_class))
+def with_time_errors(resolved: ResolvedScenario, factors: Array) -> ResolvedScenario:
+    """The scenario on a GPU whose operator classes take ``factors`` (classes) times as long."""
+    return replace(resolved, gpu_arrays=with_scaled_times(resolved.gpu_arrays, factors))

@@ -11,10 +11,10 @@ from typing import Any
 from asymsim.serving.workload.mixes import (
     COLUMNS,
     WINDOW,
-    DrawnColumn,
     EmpiricalDistribution,
     Mix,
     MixClass,
+    SampledColumn,
     check_images,
 )
 from asymsim.util.errors import InputError, UnknownNameError
@@ -106,19 +106,19 @@ def _column(value: object, where: str) -> object:
     return value
 
 
-def _read(key: str, content: object, where: str) -> DrawnColumn:
+def _read(key: str, content: object, where: str) -> SampledColumn:
     fields = _fields(key)
     assert fields is not None
     where = f"{where}: {key}"
     if isinstance(content, Mapping) and "distribution" in content:
         if len(fields) > 1:
             raise InputError(where, dict(content), "give a list with one value a field for each choice")
-        return DrawnColumn(fields, read_distribution(content, where, True, COLUMNS[fields[0]]))
+        return SampledColumn(fields, read_distribution(content, where, True, COLUMNS[fields[0]]))
     if isinstance(content, Mapping):
-        return DrawnColumn(fields, _weighted(fields, content, where))
+        return SampledColumn(fields, _weighted(fields, content, where))
     if isinstance(content, list):
-        return DrawnColumn(fields, _weighted(fields, {"values": content}, where))
-    return DrawnColumn(fields, EmpiricalDistribution((_item(fields, content, where),), (1.0,)))
+        return SampledColumn(fields, _weighted(fields, {"values": content}, where))
+    return SampledColumn(fields, EmpiricalDistribution((_item(fields, content, where),), (1.0,)))
 
 
 def _weighted(fields: tuple[str, ...], content: Mapping[str, Any], where: str) -> EmpiricalDistribution:

@@ -50,7 +50,7 @@ class EmpiricalDistribution:
 
 
 @dataclass(frozen=True)
-class DrawnColumn:
+class SampledColumn:
     """One column of the requests, or several that are drawn together, such as an image's height and width."""
 
     fields: tuple[str, ...]
@@ -82,7 +82,7 @@ class MixClass:
 
     name: str
     weight: float
-    columns: tuple[DrawnColumn, ...]
+    columns: tuple[SampledColumn, ...]
     image_reuse: float = 0.0
     image_window: int = WINDOW
 
@@ -114,7 +114,7 @@ class Mix:
         kinds = EmpiricalDistribution(
             tuple((place,) for place in range(len(self.kinds))), tuple(kind.weight for kind in self.kinds)
         )
-        of_kind = DrawnColumn(("kind",), kinds).take(seed, indices)["kind"]
+        of_kind = SampledColumn(("kind",), kinds).take(seed, indices)["kind"]
         for place, kind in enumerate(self.kinds):
             rows = indices[of_kind == place]
             for column in kind.columns:
@@ -174,14 +174,14 @@ def fixed_mix(*, image_reuse: float = 0.0, **values: int) -> Mix:
     if not 0.0 <= image_reuse <= 1.0:
         raise InputError("image_reuse", image_reuse, "give a share between 0 and 1")
     columns = tuple(
-        DrawnColumn((field,), EmpiricalDistribution(((integer(*COLUMNS[field])(value, field),),), (1.0,)))
+        SampledColumn((field,), EmpiricalDistribution(((integer(*COLUMNS[field])(value, field),),), (1.0,)))
         for field, value in values.items()
     )
     check_images(columns, "visual_tokens")
     return Mix("fixed", (MixClass("fixed", 1.0, columns, image_reuse),))
 
 
-def check_images(columns: tuple[DrawnColumn, ...], where: str) -> None:
+def check_images(columns: tuple[SampledColumn, ...], where: str) -> None:
     """Refuse images by size and by tokens at once."""
     fields = {field for column in columns for field in column.fields}
     if "visual_tokens" in fields and fields & {"image_height", "image_width"}:

@@ -13,7 +13,7 @@ from asymsim.util.errors import InputError
 BY_SIZE = -1
 TYPICAL = 0
 # The least value of each count.
-LEAST = {
+LOWEST = {
     "num_images": 0,
     "image_height": TYPICAL,
     "image_width": TYPICAL,
@@ -64,7 +64,7 @@ class Requests:
             np.isfinite(self.arrival_s) & (falls >= 0),
             "a time from 0, not before the last",
         )
-        for name, least in LEAST.items():
+        for name, least in LOWEST.items():
             _check(name, getattr(self, name), getattr(self, name) >= least, f"a whole number from {least}")
 
     def __len__(self) -> int:

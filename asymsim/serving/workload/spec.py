@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Enough to find a load of 1.1 times what is served in 9 of 10 runs (`saturation.backlog`).
 NUM_REQUESTS = 4000
-LARGEST_NUMBER = 10**8
+MAX_REQUESTS = 10**8
 
 
 @strict_dataclass
@@ -57,8 +57,8 @@ class WorkloadSpec:
     def __post_init__(self) -> None:
         if self.target_request_rate is not None and not 0.0 < self.target_request_rate < math.inf:
             raise InputError("target_request_rate", self.target_request_rate, "give requests a second above 0")
-        if self.num_requests is not None and not 1 <= self.num_requests <= LARGEST_NUMBER:
-            raise InputError("num_requests", self.num_requests, f"give a whole number from 1 to {LARGEST_NUMBER}")
+        if self.num_requests is not None and not 1 <= self.num_requests <= MAX_REQUESTS:
+            raise InputError("num_requests", self.num_requests, f"give a whole number from 1 to {MAX_REQUESTS}")
         if self.rate_scale != 1.0 and (self.trace is None or self.target_request_rate is not None):
             raise InputError("rate_scale", self.rate_scale, "belongs to a trace's own times; give a rate or this")
         if self.trace is not None and self.workload is not None:

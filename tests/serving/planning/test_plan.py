@@ -36,34 +36,35 @@ def scenario(method: str = "none", keep: float | None = None, **fields: Any) -> 
     return Scenario(model=MODEL, method=method, keep=keep, **fields)
 
 
-def question(**changed: Any) -> PlanQuery:
+def query(**changed: Any) -> PlanQuery:
     values: dict[str, Any] = {
         "scenarios": (scenario(), scenario("asymvlm", 0.5)),
         "gpus": ("l40s",),
-        "load": WorkloadSpec(target_request_rate=20.0, num_requests=600),
-        "aim": SloTarget(slo=Slo(ttft_s=0.3, tpot_s=0.03)),
-        "draws": 0,
+        "workload": WorkloadSpec(target_request_rate=20.0, num_requests=600),
+        "slo_target": SloTarget(slo=Slo(ttft_s=0.3, tpot_s=0.03)),
+        "samples": 0,
     }
     return PlanQuery(**{**values, **changed})
 
 
 def gpus(found: Plan) -> list[int | None]:
-    return [answer.gpus for answer in found.answers]
+    return [answer.gpus for answer in found.gpu_plans]
 
 
 @pytest.fixture(scope="module")
 def whole() -> Plan:
-    return plan(question(draws=20, gpus=("l40s", "a100_80gb_sxm")))
+    return plan(query(samples=20, gpus=("l40s", "a100_80gb_sxm")))
 
 
 def test_the_answer_meets_the_limits_and_one_replica_fewer_does_not(whole: Plan) -> None:
-    asked = whole.question
-    for answer in whole.answers:
+    asked = whole.query
+    for answer in whole.gpu_plans:
         assert answer.replicas is not None
-        requests = asked.requests(answer.requests)
+        requests = asked.requests(answer.num_requests)
         run = {
             number: serving_metrics(
-                simulate(answer.scenario, requests, asked.server, ClusterConfig(replicas=number)), asked.aim.slo
+                simulate(answer.scenario, requests, asked.engine_config, ClusterConfig(replicas=number)),
+                asked.slo_target.slo,
             )
             for number in (answer.replicas, answer.replicas - 1)
             if number
@@ -73,7 +74,7 @@ def test_the_answer_meets_the_limits_and_one_replica_fewer_does_not(whole: Plan)
         assert answer.outcome is not None
         for name, limit in (("ttft", 0.3), ("tpot", 0.03)):
             # vLLM's percentile lies between two neighbours, of which a plan's is one.
-            at = answer.outcome.values_s[f"{name}_s"]
+            at = answer.outcome.percentiles_s[f"{name}_s"]
             assert at == pytest.approx(ok.times[name].percentiles[99], rel=0.02)
             assert at <= limit
         if answer.replicas > 1:
@@ -83,25 +84,25 @@ def test_the_answer_meets_the_limits_and_one_replica_fewer_does_not(whole: Plan)
 
 
 def test_pruning_saves_and_the_interval_holds_the_answer(whole: Plan) -> None:
-    unpruned, pruned = whole.answers[:2]
+    unpruned, pruned = whole.gpu_plans[:2]
     assert (unpruned.scenario.method, pruned.scenario.method) == ("none", "asymvlm")
     assert unpruned.gpus is not None
     assert pruned.gpus is not None
     saving = whole.savings[0]
-    assert saving.gpus == unpruned.gpus - pruned.gpus > 0
-    assert saving.p05_gpus is not None
-    assert saving.p95_gpus is not None
-    assert saving.p05_gpus <= saving.gpus <= saving.p95_gpus
-    for answer in whole.answers:
-        low, high = middle_90_percent(answer.drawn_gpus)
+    assert saving.gpus_saved == unpruned.gpus - pruned.gpus > 0
+    assert saving.p05_gpus_saved is not None
+    assert saving.p95_gpus_saved is not None
+    assert saving.p05_gpus_saved <= saving.gpus_saved <= saving.p95_gpus_saved
+    for answer in whole.gpu_plans:
+        low, high = middle_90_percent(answer.sampled_gpus)
         assert low is not None
         assert high is not None
         assert low <= (answer.gpus or 0) <= high
 
 
 def test_a_difference_is_narrower_than_its_parts_would_be_apart(whole: Plan) -> None:
-    """Both err together: draws of the one and of the other go up and down alike."""
-    unpruned, pruned = (answer.drawn_gpus for answer in whole.answers[:2])
+    """Both err together: samples of the one and of the other go up and down alike."""
+    unpruned, pruned = (answer.sampled_gpus for answer in whole.gpu_plans[:2])
     assert unpruned is not None
     assert pruned is not None
     assert np.corrcoef(unpruned, pruned)[0, 1] > 0.5
@@ -113,15 +114,15 @@ def test_a_difference_is_narrower_than_its_parts_would_be_apart(whole: Plan) -> 
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_answers_are_the_same_on_any_number_of_threads_and_beside_any_others(whole: Plan, workers: int) -> None:
-    again = plan(whole.question, workers=workers)
+    again = plan(whole.query, workers=workers)
     assert plan_document(again) == plan_document(whole)
-    alone = plan(dataclasses.replace(whole.question, gpus=("a100_80gb_sxm",)), workers=1)
+    alone = plan(dataclasses.replace(whole.query, gpus=("a100_80gb_sxm",)), workers=1)
     assert plan_document(alone)["answers"] == plan_document(whole)["answers"][2:]
 
 
 def test_another_seed_gives_other_requests() -> None:
-    asked = question()
-    other = question(load=dataclasses.replace(asked.load, seed=1))
+    asked = query()
+    other = query(workload=dataclasses.replace(asked.workload, seed=1))
     ours, theirs = (each.requests(600).arrival_s for each in (asked, other))
     assert (ours != theirs).any()
 
@@ -145,77 +146,79 @@ def test_the_document_is_whole(whole: Plan) -> None:
 
 
 def test_a_gpu_without_a_price_costs_nothing_known() -> None:
-    found = plan(question(gpus=("l4",), scenarios=(scenario(),), aim=SloTarget(slo=Slo(ttft_s=5.0, tpot_s=0.2))))
-    assert found.answers[0].gpus is not None
-    assert found.usd_per_hour(found.answers[0]) is None
+    found = plan(query(gpus=("l4",), scenarios=(scenario(),), slo_target=SloTarget(slo=Slo(ttft_s=5.0, tpot_s=0.2))))
+    assert found.gpu_plans[0].gpus is not None
+    assert found.usd_per_hour(found.gpu_plans[0]) is None
     assert found.cheapest is None
-    assert found.fewest is found.answers[0]
+    assert found.fewest_gpus is found.gpu_plans[0]
 
 
 def test_a_roofline_has_an_answer_without_an_interval() -> None:
     fp16 = scenario(dtype="fp16")
-    found = plan(question(gpus=("v100_sxm2_32gb",), scenarios=(fp16,), draws=20, aim=SloTarget(slo=Slo(ttft_s=5.0))))
-    assert found.answers[0].gpus is not None
-    assert found.answers[0].drawn_gpus is None
+    found = plan(
+        query(gpus=("v100_sxm2_32gb",), scenarios=(fp16,), samples=20, slo_target=SloTarget(slo=Slo(ttft_s=5.0)))
+    )
+    assert found.gpu_plans[0].gpus is not None
+    assert found.gpu_plans[0].sampled_gpus is None
 
 
 # What no fleet can do.
 
 
 def test_a_limit_below_what_one_request_takes_alone_is_said_at_once() -> None:
-    found = plan(question(aim=SloTarget(slo=Slo(ttft_s=0.001)), draws=20))
-    for answer in found.answers:
+    found = plan(query(slo_target=SloTarget(slo=Slo(ttft_s=0.001)), samples=20))
+    for answer in found.gpu_plans:
         assert answer.replicas is None
-        assert answer.why is not None
-        assert answer.why.startswith("ttft: p99 is ")
-        assert answer.why.endswith("even one request at a time, the limit 1 ms")
+        assert answer.reason is not None
+        assert answer.reason.startswith("ttft: p99 is ")
+        assert answer.reason.endswith("even one request at a time, the limit 1 ms")
     row = plan_document(found)["answers"][0]
     assert (row["gpus"], row["ttft_ms"], row["usd_per_hour"], row["gpus_p05"]) == (None, None, None, None)
-    assert (found.fewest, found.cheapest, found.savings) == (None, None, [])
+    assert (found.fewest_gpus, found.cheapest, found.savings) == (None, None, [])
 
 
 def test_why_is_that_of_the_largest_degree_that_the_heads_allow() -> None:
     qwen = Scenario(model="qwen2.5-vl-7b")
-    (answer,) = plan(question(scenarios=(qwen,), aim=SloTarget(slo=Slo(ttft_s=0.001)))).answers
-    assert [tried.tp_size for tried in answer.tried] == [1, 2, 4, 8]
-    assert answer.why == answer.tried[2].why
-    assert answer.tried[3].why == "tp_size = 8: must divide the 28 attention heads of qwen2.5-vl-7b"
+    (answer,) = plan(query(scenarios=(qwen,), slo_target=SloTarget(slo=Slo(ttft_s=0.001)))).gpu_plans
+    assert [tried.tp_size for tried in answer.attempts] == [1, 2, 4, 8]
+    assert answer.reason == answer.attempts[2].reason
+    assert answer.attempts[3].reason == "tp_size = 8: must divide the 28 attention heads of qwen2.5-vl-7b"
 
 
 def test_refused_requests_count_as_missed() -> None:
     short = EngineConfig(max_model_len=400)
-    (answer, *_) = plan(question(server=short)).answers
-    assert answer.why is not None
-    assert answer.why.startswith("600 of 600 requests are refused, and count as missed: 600 too long")
+    (answer, *_) = plan(query(engine_config=short)).gpu_plans
+    assert answer.reason is not None
+    assert answer.reason.startswith("600 of 600 requests are refused, and count as missed: 600 too long")
 
 
 def test_a_format_that_a_gpu_has_no_units_for_is_said() -> None:
-    (answer, *_) = plan(question(gpus=("t4",))).answers
-    assert answer.why == "dtype = 'bf16': t4 multiplies in fp32, fp16, int8"
+    (answer, *_) = plan(query(gpus=("t4",))).gpu_plans
+    assert answer.reason == "dtype = 'bf16': t4 multiplies in fp32, fp16, int8"
 
 
 def test_a_model_that_fits_on_no_fewer_gpus_takes_more() -> None:
     fp16 = scenario(dtype="fp16")
     slow = WorkloadSpec(target_request_rate=0.5, num_requests=200)
-    found = plan(question(scenarios=(fp16,), gpus=("t4",), load=slow, aim=SloTarget(slo=Slo(e2e_s=60.0))))
-    (answer,) = found.answers
+    found = plan(query(scenarios=(fp16,), gpus=("t4",), workload=slow, slo_target=SloTarget(slo=Slo(e2e_s=60.0))))
+    (answer,) = found.gpu_plans
     assert answer.scenario.tp_size > 1
     # Beside the weights, one GPU has room for the cache of no request.
-    assert "200 too large" in answer.tried[0].why
+    assert "200 too large" in answer.attempts[0].reason
 
 
 def test_too_short_a_run_is_said() -> None:
     fast = WorkloadSpec(target_request_rate=1000.0, num_requests=200)
-    (answer, *_) = plan(question(load=fast, aim=SloTarget(slo=Slo(ttft_s=5.0)))).answers
-    assert answer.why is not None
-    assert "do not show whether a fleet keeps up; send more" in answer.why
+    (answer, *_) = plan(query(workload=fast, slo_target=SloTarget(slo=Slo(ttft_s=5.0)))).gpu_plans
+    assert answer.reason is not None
+    assert "do not show whether a fleet keeps up; send more" in answer.reason
 
 
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
-        ({"load": WorkloadSpec()}, "target_request_rate"),
-        ({"load": WorkloadSpec(target_request_rate=1.0, num_requests=99)}, "num_requests"),
+        ({"workload": WorkloadSpec()}, "target_request_rate"),
+        ({"workload": WorkloadSpec(target_request_rate=1.0, num_requests=99)}, "num_requests"),
         ({"gpus": ()}, "gpu"),
         ({"gpus": ("h100_sxm", "H100-SXM")}, "gpu"),
         ({"gpus": ("h100",)}, "gpu"),
@@ -223,13 +226,13 @@ def test_too_short_a_run_is_said() -> None:
         ({"scenarios": (Scenario(model=MODEL), Scenario(model="phi-3.5-vision"))}, "model"),
         ({"tp_sizes": (0,)}, "tp_size"),
         ({"tp_sizes": ()}, "tp_size"),
-        ({"draws": 5}, "draws"),
-        ({"draws": -1}, "draws"),
+        ({"samples": 5}, "samples"),
+        ({"samples": -1}, "samples"),
     ],
 )
 def test_what_cannot_be_asked_names_its_field(changed: dict[str, Any], field: str) -> None:
     with pytest.raises(InputError) as error:
-        question(**changed)
+        query(**changed)
     assert error.value.field == field
 
 
@@ -243,13 +246,13 @@ def test_an_aim_needs_a_limit_and_a_percentile() -> None:
 
 def test_a_degree_that_does_not_divide_the_heads_is_refused_where_it_was_asked_for() -> None:
     with pytest.raises(InputError, match="must divide the 32 attention heads"):
-        plan(question(tp_sizes=(3,)))
+        plan(query(tp_sizes=(3,)))
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=300), st.sampled_from([1.0, 50.0, 90.0, 99.0, 99.9]))
 def test_the_percentile_is_the_least_that_so_many_do_not_exceed(values: list[float], percentile: float) -> None:
     ordered = np.array(values)
-    found = SloTarget(slo=Slo(ttft_s=1.0), percentile=percentile).at(ordered)
+    found = SloTarget(slo=Slo(ttft_s=1.0), percentile=percentile).percentile_of(ordered)
     assert (ordered <= found).mean() >= percentile / 100 - 1e-9
     assert (ordered < found).mean() < percentile / 100
 
@@ -257,18 +260,20 @@ def test_the_percentile_is_the_least_that_so_many_do_not_exceed(values: list[flo
 # Monotone under common random numbers.
 
 
-def trial(asked: dict[str, Any], bound: ResolvedScenario | None = None) -> Candidate:
+def trial(asked: dict[str, Any], resolved: ResolvedScenario | None = None) -> Candidate:
     own = scenario(gpu=asked["gpu"])
-    load = WorkloadSpec(
+    workload = WorkloadSpec(
         target_request_rate=asked["rate"], num_requests=1000, seed=asked["seed"], workload=asked["workload"]
     )
-    aim = SloTarget(slo=Slo(ttft_s=asked["ttft_s"], tpot_s=asked["tpot_s"]), percentile=asked["percentile"])
-    server = EngineConfig(max_num_batched_tokens=asked["tokens"], kv_cache_bytes=asked["kv_gib"] * GIB)
-    return Candidate.of(bound or resolve(own), requests_for(load, own), server, asked["router"], aim)
+    slo_target = SloTarget(slo=Slo(ttft_s=asked["ttft_s"], tpot_s=asked["tpot_s"]), percentile=asked["percentile"])
+    engine_config = EngineConfig(max_num_batched_tokens=asked["tokens"], kv_cache_bytes=asked["kv_gib"] * GIB)
+    return Candidate.create(
+        resolved or resolve(own), requests_for(workload, own), engine_config, asked["router"], slo_target
+    )
 
 
-def needed(asked: dict[str, Any], bound: ResolvedScenario | None = None) -> float:
-    replicas = fewest_replicas(trial(asked, bound), asked["rate"], most=512).replicas
+def needed(asked: dict[str, Any], resolved: ResolvedScenario | None = None) -> float:
+    replicas = fewest_replicas(trial(asked, resolved), asked["rate"], max_replicas=512).replicas
     return math.inf if replicas is None else replicas
 
 
@@ -320,11 +325,11 @@ def test_more_memory_never_needs_more(asked: dict[str, Any]) -> None:
 @given(ASKED, st.lists(st.fractions(0, 1, max_denominator=20), min_size=2, max_size=3))
 def test_fewer_tokens_never_need_more_where_choosing_them_is_free(asked: dict[str, Any], keeps: list[Fraction]) -> None:
     """Tokens leave at the encoder's end, without operations."""
-    bound = resolve(scenario(gpu=asked["gpu"]))
+    resolved = resolve(scenario(gpu=asked["gpu"]))
 
     def pruned(keep: Fraction) -> ResolvedScenario:
         schedule = Schedule(steps=(Step(stage="encoder_end", layer=0, share=keep),))
-        return dataclasses.replace(bound, schedules=((1.0, schedule_arrays(schedule, bound.model)),))
+        return dataclasses.replace(resolved, schedules=((1.0, schedule_arrays(schedule, resolved.model)),))
 
     found = [needed(asked, pruned(keep)) for keep in sorted(keeps)]
     assert found == sorted(found)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from asymsim.serving.workload.arrivals import Arrivals
 from asymsim.serving.workload.requests import BY_SIZE, TYPICAL, Requests, make_requests
-from asymsim.serving.workload.traces.formats import FORMS
+from asymsim.serving.workload.traces.formats import FORMATS
 from asymsim.serving.workload.traces.reader import Trace, read_trace
 from asymsim.util.errors import InputError
 
@@ -345,7 +345,7 @@ def test_rubbish_is_an_input_error(content: bytes, tmp_path_factory: Any) -> Non
 CELLS = st.sampled_from(["", "1", "2.0", "-1", "x", '"', "nan", "1e3", "2023-11-16 18:17:03", "\n", "{", "é"])
 
 
-@given(form=st.sampled_from([form for form in FORMS if form.ordered]), cells=st.lists(CELLS, min_size=3, max_size=9))
+@given(form=st.sampled_from([form for form in FORMATS if form.ordered]), cells=st.lists(CELLS, min_size=3, max_size=9))
 def test_any_cells_are_requests_or_an_input_error(form: Any, cells: list[str], tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("cells") / "trace"
     body = "\n".join(",".join(cells[at : at + 3]) for at in range(0, len(cells), 3))

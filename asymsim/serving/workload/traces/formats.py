@@ -11,7 +11,7 @@ Clock = Literal["s", "ms", "date"]
 
 
 @dataclass(frozen=True)
-class Form:
+class TraceFormat:
     """One form; it is told from its columns.
 
     Attributes
@@ -36,24 +36,24 @@ class Form:
     ordered: bool = True
 
 
-FORMS = (
+FORMATS = (
     # The columns of ``Requests``.
-    Form("asymsim", ("text_tokens",), ("output_tokens",), ("arrival_s",)),
+    TraceFormat("asymsim", ("text_tokens",), ("output_tokens",), ("arrival_s",)),
     # github.com/HPMLL/BurstGPT, README: seconds; requests that failed have 0 response tokens.
-    Form("BurstGPT", ("Request tokens",), ("Response tokens",), ("Timestamp",)),
+    TraceFormat("BurstGPT", ("Request tokens",), ("Response tokens",), ("Timestamp",)),
     # github.com/Azure/AzurePublicDataset, AzureLLMInferenceDataset2023.md and 2024.md (text), and
     # AzureLMMInferenceDataset2025.md (with NumImages; its prompts are sent with so many tokens *and* images).
-    Form("Azure", ("ContextTokens",), ("GeneratedTokens",), ("TIMESTAMP",), clock="date"),
+    TraceFormat("Azure", ("ContextTokens",), ("GeneratedTokens",), ("TIMESTAMP",), clock="date"),
     # github.com/alibaba-edu/qwen-bailian-usagetraces-anon, as AIPerf's documentation describes it: the names of
     # Mooncake, but seconds.
-    Form("Bailian", ("input_length",), ("output_length",), ("timestamp",), marker="chat_id"),
+    TraceFormat("Bailian", ("input_length",), ("output_length",), ("timestamp",), marker="chat_id"),
     # github.com/kvcache-ai/Mooncake, FAST25-release/traces: milliseconds (AIPerf documentation, Mooncake traces).
-    Form("Mooncake", ("input_length",), ("output_length",), ("timestamp",), clock="ms"),
+    TraceFormat("Mooncake", ("input_length",), ("output_length",), ("timestamp",), clock="ms"),
     # github.com/vllm-project/vllm, vllm/benchmarks/serve.py: the lists that --save-detailed adds to a result,
     # start_times since pull request 32667. A client starts requests in nearly, not quite, the order of their numbers.
-    Form("vLLM result", ("input_lens",), ("output_lens",), ("start_times",), ordered=False),
+    TraceFormat("vLLM result", ("input_lens",), ("output_lens",), ("start_times",), ordered=False),
     # The fields of SampleRequest (vllm/benchmarks/datasets) and names that other clients have for them.
-    Form(
+    TraceFormat(
         "vLLM",
         ("prompt_len", "prompt_tokens", "input_len", "input_tokens", "input_length"),
         ("output_len", "output_tokens", "expected_output_len", "output_length"),
@@ -72,7 +72,7 @@ IMAGES = {
 }
 
 
-def form_of(path: str, names: tuple[str, ...]) -> Form:
+def detect_format(path: str, names: tuple[str, ...]) -> TraceFormat:
     """The form whose columns these are.
 
     Raises
@@ -80,14 +80,14 @@ def form_of(path: str, names: tuple[str, ...]) -> Form:
     InputError
         If there is none.
     """
-    for form in FORMS:
-        counted = first_of(form.text, names) and first_of(form.output, names)
+    for form in FORMATS:
+        counted = first_present(form.text, names) and first_present(form.output, names)
         if counted and (not form.marker or form.marker in names):
             return form
-    known = "; ".join(f"{form.text[0]}, {form.output[0]} ({form.name})" for form in FORMS if not form.marker)
+    known = "; ".join(f"{form.text[0]}, {form.output[0]} ({form.name})" for form in FORMATS if not form.marker)
     raise InputError(f"{path}: columns", ", ".join(names), f"needs both counts of one form: {known}")
 
 
-def first_of(wanted: tuple[str, ...], names: tuple[str, ...]) -> str | None:
+def first_present(wanted: tuple[str, ...], names: tuple[str, ...]) -> str | None:
     """The first of some names that a file has."""
     return next((name for name in wanted if name in names), None)

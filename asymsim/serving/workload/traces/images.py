@@ -13,9 +13,9 @@ from asymsim.serving.workload.traces.rows import Rows
 from asymsim.serving.workload.traces.values import absent, whole_numbers
 
 # Number of images of a row that says nothing of images.
-UNSAID = -1
+UNSTATED = -1
 _LEFT_OUT = {
-    "num_images": (UNSAID, 0, LARGEST_IMAGES),
+    "num_images": (UNSTATED, 0, LARGEST_IMAGES),
     "image_height": (TYPICAL, 0, LARGEST_IMAGE_PIXELS),
     "image_width": (TYPICAL, 0, LARGEST_IMAGE_PIXELS),
     "visual_tokens": (BY_SIZE, BY_SIZE, LARGEST_TOKENS),
@@ -53,7 +53,7 @@ def image_columns(
             made["image_height"][place], made["image_width"][place] = largest
             resized[place] = several
     told = (made["image_height"] != TYPICAL) | (made["image_width"] != TYPICAL) | (made["visual_tokens"] > 0)
-    made["num_images"][(made["num_images"] == UNSAID) & told] = 1
+    made["num_images"][(made["num_images"] == UNSTATED) & told] = 1
     for place in np.flatnonzero((made["num_images"] == 0) & (made["visual_tokens"] > 0))[:1]:
         value = raw["visual_tokens"][place]
         raise rows.error(lines[place], names["visual_tokens"], value, "visual tokens need an image; num_images is 0")

@@ -13,7 +13,7 @@ from asymsim.estimator.token_counts import LARGEST_TOKENS
 from asymsim.serving.workload.arrivals import Arrivals
 from asymsim.serving.workload.mixes import COLUMNS
 from asymsim.serving.workload.requests import TYPICAL, Requests, make_requests
-from asymsim.serving.workload.traces.formats import IMAGES, Clock, Form, first_of, form_of
+from asymsim.serving.workload.traces.formats import IMAGES, Clock, TraceFormat, detect_format, first_present
 from asymsim.serving.workload.traces.images import image_columns
 from asymsim.serving.workload.traces.parquet import is_parquet, parquet_rows
 from asymsim.serving.workload.traces.rows import Chunk, Rows, open_rows
@@ -61,7 +61,7 @@ def read_trace(
 ) -> Trace:
     """Read a trace: CSV with a header or one JSON object a line, plain or gzipped, or Parquet.
 
-    ``trace_forms.FORMS`` lists the forms. A prompt's tokens are those of its text; images come beside them, in optional
+    ``trace_forms.FORMATS`` lists the forms. A prompt's tokens are those of its text; images come beside them, in optional
     columns ``num_images``, ``image_height``, ``image_width``, ``visual_tokens`` (of all images of a request),
     ``image_id`` (equal ones are the same images) or, in JSON, ``images``, a list of [height, width].
 
@@ -91,7 +91,7 @@ def read_trace(
     for name, value in (("num_images", num_images), ("image_height", image_height), ("image_width", image_width)):
         integer(0, COLUMNS[name][1])(value, name)
     rows = parquet_rows(path) if is_parquet(path) else open_rows(path)
-    form = form_of(path, rows.names)
+    form = detect_format(path, rows.names)
     reader = _Reader(rows, form, clock or form.clock, timed=arrivals is None)
     columns = reader.columns(limit)
     arrival_s = columns.pop("arrival_s") if arrivals is None else arrivals.times(len(columns["text_tokens"]))
@@ -107,7 +107,7 @@ class _Reader:
     """Goes through the rows, chunk by chunk."""
 
     rows: Rows
-    form: Form
+    form: TraceFormat
     clock: Clock
     timed: bool
     left_out: int = 0
@@ -143,11 +143,11 @@ class _Reader:
         columns = {"text_tokens": self.form.text, "output_tokens": self.form.output, **IMAGES}
         if self.timed:
             columns["arrival_s"] = self.form.time
-            if first_of(self.form.time, known) is None:
+            if first_present(self.form.time, known) is None:
                 raise InputError(
                     "target_request_rate", None, f"give one: {self.rows.path} has no column {self.form.time[0]!r}"
                 )
-        return {key: first_of(names, known) or names[0] for key, names in columns.items()}
+        return {key: first_present(names, known) or names[0] for key, names in columns.items()}
 
     def _part(self, names: dict[str, str], chunk: Chunk) -> dict[str, Array]:
         lines, values = chunk
