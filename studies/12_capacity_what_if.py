@@ -114,7 +114,7 @@ def served(
     """A fleet under a load."""
     load = WorkloadSpec(target_request_rate=rate, num_requests=requests, workload=case.workload, seed=seed)
     fleet = ClusterConfig(replicas=replicas, router="round_robin")
-    return serving_metrics(simulate(scenario, requests_for(load, scenario), fleet=fleet), case.slo)
+    return serving_metrics(simulate(scenario, requests_for(load, scenario), cluster_config=fleet), case.slo)
 
 
 def met(found: ServingMetrics) -> float:

@@ -1,4 +1,4 @@
-"""Counts and times of many loads at once."""
+"""Counts and times of many batches at once."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from asymsim.estimator.resolve import ResolvedScenario
 
 
 def batch_estimates(
-    bound: ResolvedScenario, schedule: ScheduleArrays, loads: Array
+    resolved: ResolvedScenario, schedule: ScheduleArrays, token_counts: Array
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Counts and times of each load, by name, without what an engine's host adds to a step."""
-    counts, times = np.empty((len(loads), len(COUNT_COLUMNS)), np.int64), np.empty((len(loads), len(TIME_COLUMNS)))
-    work = workspace(bound.model_arrays, schedule, MEMO_ENTRIES_SWEEP)
-    gpu = bound.gpu_arrays._replace(host_s=0.0)
-    evaluate_rows(bound.model_arrays, schedule, loads, bound.precision, gpu, work, counts, times)
+    """Counts and times of each row of token counts, by name, without the engine's host time."""
+    counts, times = (
+        np.empty((len(token_counts), len(COUNT_COLUMNS)), np.int64),
+        np.empty((len(token_counts), len(TIME_COLUMNS))),
+    )
+    work = workspace(resolved.model_arrays, schedule, MEMO_ENTRIES_SWEEP)
+    gpu = resolved.gpu_arrays._replace(host_s=0.0)
+    evaluate_rows(resolved.model_arrays, schedule, token_counts, resolved.precision, gpu, work, counts, times)
     return dict(zip(COUNT_COLUMNS, counts.T, strict=True)), dict(zip(TIME_COLUMNS, times.T, strict=True))
 
 
 def ticks(seconds: Array) -> Array:
-    """Medians of times, which are whole ticks, as integers."""
+    """Whole ticks of median times, which are multiples of a tick."""
     return np.rint(seconds * TICKS_PER_S).astype(np.int64)

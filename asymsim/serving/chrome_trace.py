@@ -1,7 +1,8 @@
-"""The event log as a Chrome trace, for Perfetto (https://ui.perfetto.dev) or chrome://tracing.
+"""Chrome trace of an event log, for Perfetto (https://ui.perfetto.dev) or chrome://tracing.
 
-Form: Google, "Trace Event Format". A replica is a process: its steps are complete events ("X"), the phases of its
-requests asynchronous spans ("b", "e") that share the request's number; the fleet is process 0, with counters ("C").
+Format: Google, "Trace Event Format". A replica is a process: its engine steps and decode bursts are complete events
+("X"), the phases of its requests are asynchronous spans ("b", "e") that share the request's number. The fleet is
+process 0, with counters ("C").
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ FLEET_PID = 0
 TraceEvent = dict[str, Any]
 
 
-def trace_text(served: SimulationResult) -> str:
-    """The log of a simulation as the text of a trace; samples beyond the log's end are left out."""
-    log = served.event_log[np.argsort(served.event_log["ticks"], kind="stable")]
-    steps = log["kind"] == EVENTS.index("step")
-    last = int((log["ticks"] + log["duration_ticks"]).max(initial=0))
-    events = [*_spans(log[~steps], last), *_steps(log[steps]), *_counters(served, last)]
-    # Stable: where one phase of a request ends as the next begins, the end stays before the beginning.
+def trace_text(result: SimulationResult) -> str:
+    """Text of a trace of a simulation's event log; counters stop at the end of the log."""
+    event_log = result.event_log[np.argsort(result.event_log["ticks"], kind="stable")]
+    is_step = event_log["kind"] == EVENTS.index("step")
+    end_ticks = int((event_log["ticks"] + event_log["duration_ticks"]).max(initial=0))
+    events = [*_spans(event_log[~is_step], end_ticks), *_steps(event_log[is_step]), *_counters(result, end_ticks)]
+    # Stable: where one phase of a request ends at the start of the next, the end stays before the start.
     events.sort(key=lambda event: event["ts"])
     replicas = sorted({event["pid"] for event in events} - {FLEET_PID})
-    about = [_name(FLEET_PID, "fleet"), *(_name(pid, f"replica {pid - 1}") for pid in replicas)]
-    return json.dumps({"traceEvents": about + events, "displayTimeUnit": "ms"}, allow_nan=False) + "\n"
+    attributes = [_name(FLEET_PID, "fleet"), *(_name(pid, f"replica {pid - 1}") for pid in replicas)]
+    return json.dumps({"traceEvents": attributes + events, "displayTimeUnit": "ms"}, allow_nan=False) + "\n"
 
 
 def _name(pid: int, name: str) -> TraceEvent:
@@ -56,26 +57,26 @@ def _steps(rows: Array) -> Iterator[TraceEvent]:
         }
 
 
-def _spans(rows: Array, last: int) -> Iterator[TraceEvent]:
-    """Each request's phases, one after the other; those that the log's end cuts off end there."""
-    now_in: dict[int, tuple[int, TraceEvent]] = {}
+def _spans(rows: Array, end_ticks: int) -> Iterator[TraceEvent]:
+    """Phases of each request, one after the other; phases that are open at the end of the log end there."""
+    open_phases: dict[int, tuple[int, TraceEvent]] = {}
     started: set[int] = set()
     encoded: dict[int, TraceEvent] = {}
     for ticks, kind, request, replica, value, duration in rows.tolist():
         name = EVENTS[kind]
         if name == "encode":
-            # Part of the step that is scheduled at the same moment.
+            # Part of the engine step that is scheduled at the same moment.
             encoded[request] = {"encoder_tokens": value, "encoder_us": duration * US_PER_TICK}
             continue
-        yield from _closed(now_in.pop(request, None), ticks)
+        yield from _phase_ends(open_phases.pop(request, None), ticks)
         if name == "first_token":
             started.add(request)
         if name == "reject":
-            about = {"name": STATUS[value], "cat": "reject", "ph": "i", "s": "p", "pid": FLEET_PID, "tid": 0}
-            yield {**about, "ts": ticks * US_PER_TICK, "args": {"request": request}}
+            attributes = {"name": STATUS[value], "cat": "reject", "ph": "i", "s": "p", "pid": FLEET_PID, "tid": 0}
+            yield {**attributes, "ts": ticks * US_PER_TICK, "args": {"request": request}}
         elif name != "finish":
             args = {"request": request, **(encoded.pop(request, {}) if name == "schedule" else {})}
-            begun = {
+            phase = {
                 "name": _phase(name, value, request in started),
                 "cat": "request",
                 "id": request,
@@ -83,13 +84,13 @@ def _spans(rows: Array, last: int) -> Iterator[TraceEvent]:
                 "tid": 0,
                 "args": args,
             }
-            now_in[request] = ticks, begun
-    for phase in now_in.values():
-        yield from _closed(phase, last)
+            open_phases[request] = ticks, phase
+    for open_phase in open_phases.values():
+        yield from _phase_ends(open_phase, end_ticks)
 
 
 def _phase(name: str, tokens: int, started: bool) -> str:
-    """What a request is in after an event; what is scheduled after its first token is decoding, whatever it redoes."""
+    """Phase of a request after an event; with its first token it is decoding, even while it recomputes its prompt."""
     if name in ("arrive", "preempt"):
         return "queue"
     if name == "schedule" and not started:
@@ -97,16 +98,16 @@ def _phase(name: str, tokens: int, started: bool) -> str:
     return "transfer" if name == "transfer" else "decode"
 
 
-def _closed(phase: tuple[int, TraceEvent] | None, ticks: int) -> Iterator[TraceEvent]:
-    """The two ends of a phase, unless it took no time."""
+def _phase_ends(phase: tuple[int, TraceEvent] | None, ticks: int) -> Iterator[TraceEvent]:
+    """Start and end of a phase, unless it took no time."""
     if phase is not None and ticks > phase[0]:
         yield {**phase[1], "ph": "b", "ts": phase[0] * US_PER_TICK}
         yield {**phase[1], "ph": "e", "ts": ticks * US_PER_TICK}
 
 
-def _counters(served: SimulationResult, last: int) -> Iterator[TraceEvent]:
-    for start_s, waiting, running, kv_bytes, *_ in served.timeline.tolist():
-        if start_s > last * TICK_S:
+def _counters(result: SimulationResult, end_ticks: int) -> Iterator[TraceEvent]:
+    for start_s, waiting, running, kv_bytes, *_ in result.timeline.tolist():
+        if start_s > end_ticks * TICK_S:
             return
         common = {"ph": "C", "pid": FLEET_PID, "tid": 0, "ts": start_s / MICRO}
         yield {**common, "name": "requests", "args": {"running": running, "waiting": waiting}}

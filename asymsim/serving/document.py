@@ -1,4 +1,4 @@
-"""The result of a serving simulation as one document: what was asked, what came of it, what it cost."""
+"""Result document of a serving simulation: its configuration, metrics, energy and cost."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from asymsim.serving.workload.spec import WorkloadSpec
 
 def serving_document(
     scenario: Scenario,
-    load: WorkloadSpec,
-    server: EngineConfig,
-    fleet: ClusterConfig,
-    served: SimulationResult,
+    workload: WorkloadSpec,
+    engine_config: EngineConfig,
+    cluster_config: ClusterConfig,
+    result: SimulationResult,
     slo: Slo | None = None,
     tariff: Tariff | None = None,
 ) -> dict[str, Any]:
     """The document, ready for JSON.
 
-    The keys from ``model_id`` to ``max_concurrency``, and all of the metrics, are those that ``vllm bench serve``
-    saves, so what reads its results reads these.
+    The keys from ``model_id`` to ``max_concurrency``, and the metrics, have the names that ``vllm bench serve`` saves,
+    so that tools for its results can read these.
     """
-    run = serving_metrics(served, slo)
-    device = load_gpu(scenario.gpu)
-    endless = load.target_request_rate is None and load.trace is None
+    metrics = serving_metrics(result, slo)
+    gpu = load_gpu(scenario.gpu)
+    all_at_once = workload.target_request_rate is None and workload.trace is None
     return {
         "model_id": scenario.model,
-        "num_prompts": len(served.requests),
-        "request_rate": "inf" if endless else load.target_request_rate,
-        "burstiness": load.burstiness,
-        "max_concurrency": fleet.concurrency or None,
-        "gpu": device.name,
+        "num_prompts": len(result.requests),
+        "request_rate": "inf" if all_at_once else workload.target_request_rate,
+        "burstiness": workload.burstiness,
+        "max_concurrency": cluster_config.concurrency or None,
+        "gpu": gpu.name,
         "method": scenario.method if scenario.schedule is None else scenario.schedule,
         "keep": scenario.keep,
         "settings": dict(scenario.settings),
@@ -46,9 +46,9 @@ def serving_document(
         "dtype": scenario.dtype,
         "kv_dtype": scenario.kv_dtype,
         "engine": scenario.engine,
-        **run.to_dict(),
-        **run_cost(run, device, tariff).to_dict(),
-        "load": asdict(load),
-        "fleet": asdict(fleet),
-        "server": asdict(server),
+        **metrics.to_dict(),
+        **run_cost(metrics, gpu, tariff).to_dict(),
+        "load": asdict(workload),
+        "fleet": asdict(cluster_config),
+        "server": asdict(engine_config),
     }

@@ -1,4 +1,4 @@
-"""A setting and requests -> what each kind of request takes: tokens, cache, the method's own work."""
+"""Request classes: token counts, KV cache and selection work of all requests that share a shape and a schedule."""
 
 from __future__ import annotations
 
@@ -30,124 +30,151 @@ from asymsim.serving.request_shapes import (
 from asymsim.serving.workload.requests import Requests
 from asymsim.util.sampling import uniform_samples
 
-# Which of a mixture's schedules a request gets follows from its index and this.
+# Seed of the schedule that each request gets from an adaptive method's mixture, beside the request's index.
 MIXTURE_SEED = 0x5EED
 
 
 class RequestClasses(NamedTuple):
-    """What requests have in common: records of ``layout.REQUEST_CLASS``, their caches, and the kind of each request.
+    """Classes of requests, and the class of each request.
 
-    ``encoder`` and ``sharing`` are those of ``core.serving.layout.State``.
+    Attributes
+    ----------
+    classes : numpy.ndarray of ``layout.REQUEST_CLASS``, shape (classes,)
+    caches : numpy.ndarray of ``layout.CACHE``, shape (classes, groups)
+    groups : numpy.ndarray of ``layout.GROUP``, shape (groups,)
+        Layers that are alike under all schedules.
+    encoder_ticks, batch_scaling : numpy.ndarray of int64
+        As in ``core.serving.layout.State``.
+    class_of : numpy.ndarray of int64, shape (requests,)
+        Row of each request's class.
+    visual_tokens : numpy.ndarray of int64, shape (requests,)
+        Visual tokens before pruning.
+    activation_bytes : int
+        Most activation bytes of one request.
     """
 
     classes: Array
     caches: Array
     groups: Array
-    encoder: Array
+    encoder_ticks: Array
     batch_scaling: Array
     class_of: Array
     visual_tokens: Array
     activation_bytes: int
 
 
-def request_classes(bound: ResolvedScenario, requests: Requests, server: EngineConfig) -> RequestClasses:
-    """The kinds of requests that a setting makes of ``requests``."""
-    shapes = request_shapes(bound, requests, max_context_tokens(bound, server))
-    loads, number = shapes.loads, len(shapes.image_loads)
-    shares = np.cumsum([share for share, _ in bound.schedules])
-    drawn = uniform_samples(MIXTURE_SEED, 0, np.arange(len(requests), dtype=np.uint64)) * shares[-1]
-    schedule = np.minimum(np.searchsorted(shares, drawn, side="right"), len(shares) - 1)
-    arrays = [each for _, each in bound.schedules]
-    groups, segments = _groups(bound.model_arrays, bound.precision, arrays)
-    classes = np.zeros((len(arrays), len(loads)), layout.REQUEST_CLASS)
-    caches = np.zeros((len(arrays), len(loads), len(groups)), layout.CACHE)
+def request_classes(resolved: ResolvedScenario, requests: Requests, engine_config: EngineConfig) -> RequestClasses:
+    """Classes of ``requests`` under a scenario: one for each schedule and request shape."""
+    shapes = request_shapes(resolved, requests, max_context_tokens(resolved, engine_config))
+    token_counts, num_images = shapes.token_counts, len(shapes.image_token_counts)
+    schedules = [schedule for _, schedule in resolved.schedules]
+    groups, segments = _groups(resolved.model_arrays, resolved.precision, schedules)
+    classes = np.zeros((len(schedules), len(token_counts)), layout.REQUEST_CLASS)
+    caches = np.zeros((len(schedules), len(token_counts), len(groups)), layout.CACHE)
     activation_bytes = 0
-    for at, each in enumerate(arrays):
-        work = workspace(bound.model_arrays, each, MEMO_ENTRIES_SWEEP)
-        describe_requests(bound.model_arrays, each, loads, work, groups, segments[at], classes[at], caches[at])
-        counts, seconds = batch_estimates(bound, each, loads)
-        classes[at]["encoder_row"], classes[at]["schedule"] = at * number + shapes.images, at
-        classes[at]["selection_ticks"] = ticks(seconds["selection_s"])
-        classes[at]["decode_selection_ticks"] = _decode_selection(bound, each, loads, seconds)
-        classes[at]["selects_with_encoder"] = len(each.operations) > 0 and bool(
-            (each.operations["stage"] <= ENCODER_END).all()
+    for index, schedule in enumerate(schedules):
+        row = classes[index]
+        space = workspace(resolved.model_arrays, schedule, MEMO_ENTRIES_SWEEP)
+        describe_requests(
+            resolved.model_arrays, schedule, token_counts, space, groups, segments[index], row, caches[index]
         )
-        classes[at]["chunkable"] = server.chunked_prefill and not prunes_in_language_model(each)
-        alive_bytes = counts["activation_bytes"]
-        classes[at]["activations_fit"] = alive_bytes <= activation_limit(bound, server, alive_bytes[shapes.of])
-        activation_bytes = max(activation_bytes, int(alive_bytes[classes[at]["activations_fit"] == 1].max(initial=0)))
-    classes["context_tokens"] = shapes.context
-    classes["embedding_bytes"] *= bound.precision.activation_bits
+        counts, seconds = batch_estimates(resolved, schedule, token_counts)
+        row["encoder_row"], row["schedule"] = index * num_images + shapes.image_index, index
+        row["selection_ticks"] = ticks(seconds["selection_s"])
+        row["decode_selection_ticks"] = _decode_selection_ticks(resolved, schedule, token_counts, seconds)
+        row["selects_with_encoder"] = selects_with_encoder(schedule)
+        row["chunkable"] = engine_config.chunked_prefill and not prunes_in_language_model(schedule)
+        by_shape = counts["activation_bytes"]
+        row["activations_fit"] = by_shape <= activation_limit(resolved, engine_config, by_shape[shapes.shape_of])
+        activation_bytes = max(activation_bytes, int(by_shape[row["activations_fit"] == 1].max(initial=0)))
+    classes["context_tokens"] = shapes.context_tokens
+    classes["embedding_bytes"] *= resolved.precision.activation_bits
     classes["embedding_bytes"] //= 8
-    usual = loads[np.bincount(shapes.of).argmax()] if len(requests) else np.array(NO_TOKENS)
+    typical = token_counts[np.bincount(shapes.shape_of).argmax()] if len(requests) else np.array(NO_TOKENS)
     return RequestClasses(
         classes=classes.reshape(-1),
         caches=caches.reshape(-1, len(groups)),
         groups=groups,
-        encoder=np.concatenate([_encoder(bound, each, shapes) for each in arrays]),
-        batch_scaling=np.stack([_batch_scaling(bound, each, usual) for each in arrays]),
-        class_of=schedule * len(loads) + shapes.of,
-        visual_tokens=shapes.visual_tokens[shapes.of],
+        encoder_ticks=np.concatenate([_encoder_ticks(resolved, schedule, shapes) for schedule in schedules]),
+        batch_scaling=np.stack([_batch_scaling(resolved, schedule, typical) for schedule in schedules]),
+        class_of=_schedule_of(resolved, len(requests)) * len(token_counts) + shapes.shape_of,
+        visual_tokens=shapes.visual_tokens[shapes.shape_of],
         activation_bytes=activation_bytes,
     )
 
 
+def _schedule_of(resolved: ResolvedScenario, num_requests: int) -> Array:
+    """Index of each request's schedule, sampled with the shares of the mixture."""
+    cumulative = np.cumsum([share for share, _ in resolved.schedules])
+    samples = uniform_samples(MIXTURE_SEED, 0, np.arange(num_requests, dtype=np.uint64)) * cumulative[-1]
+    schedule_of: Array = np.minimum(np.searchsorted(cumulative, samples, side="right"), len(cumulative) - 1)
+    return schedule_of
+
+
+def selects_with_encoder(schedule: ScheduleArrays) -> bool:
+    """Whether a method has selection operators, all of them at the encoder or at its end."""
+    return len(schedule.operations) > 0 and bool((schedule.operations["stage"] <= ENCODER_END).all())
+
+
 def prunes_in_language_model(schedule: ScheduleArrays) -> bool:
-    """Whether tokens leave after the language model's first layer: its prompt must then be prefilled as a whole."""
+    """Whether tokens are pruned after the language model's first layer, so that prompts must be prefilled whole."""
     steps = schedule.pruning_steps
     return bool(((steps["stage"] == LM) & (steps["segment"] > 0)).any())
 
 
-def _encoder(bound: ResolvedScenario, schedule: ScheduleArrays, shapes: RequestShapes) -> Array:
-    """Ticks of encoding each image of 1, 2, 4 ... requests at once, shape (images, powers)."""
-    loads = np.repeat(shapes.image_loads, len(shapes.together), axis=0)
-    loads[:, TEXT] = loads[:, OUTPUT] = 1
-    loads[:, BATCH] = np.tile(shapes.together, len(shapes.image_loads))
-    return ticks(batch_estimates(bound, schedule, loads)[1]["vision_s"]).reshape(-1, len(shapes.together))
+def _encoder_ticks(resolved: ResolvedScenario, schedule: ScheduleArrays, shapes: RequestShapes) -> Array:
+    """Ticks to encode the like images of 1, 2, 4 ... requests at once, shape (images, batch sizes)."""
+    token_counts = np.repeat(shapes.image_token_counts, len(shapes.encoder_batch_sizes), axis=0)
+    token_counts[:, TEXT] = token_counts[:, OUTPUT] = 1
+    token_counts[:, BATCH] = np.tile(shapes.encoder_batch_sizes, len(shapes.image_token_counts))
+    seconds = batch_estimates(resolved, schedule, token_counts)[1]
+    return ticks(seconds["vision_s"]).reshape(-1, len(shapes.encoder_batch_sizes))
 
 
-def _decode_selection(
-    bound: ResolvedScenario, schedule: ScheduleArrays, loads: Array, seconds: dict[str, Array]
+def _decode_selection_ticks(
+    resolved: ResolvedScenario, schedule: ScheduleArrays, token_counts: Array, seconds: dict[str, Array]
 ) -> Array:
-    """Ticks of the method's own work in all decode steps of each load, whose times are ``seconds``."""
-    deciding = schedule.operations["stage"] == DECODING
-    if not deciding.any():
-        return np.zeros(len(loads), np.int64)
-    without = batch_estimates(bound, schedule._replace(operations=schedule.operations[~deciding]), loads)[1]
+    """Ticks of the method's selection in all decode steps, for each row of counts, whose times are ``seconds``."""
+    in_decode = schedule.operations["stage"] == DECODING
+    if not in_decode.any():
+        return np.zeros(len(token_counts), np.int64)
+    without = batch_estimates(resolved, schedule._replace(operations=schedule.operations[~in_decode]), token_counts)[1]
     return ticks(seconds["decode_s"] - without["decode_s"])
 
 
-def _batch_scaling(bound: ResolvedScenario, schedule: ScheduleArrays, usual: Array) -> Array:
-    """What the method's work on each of 1, 2, 4 ... requests takes of what it takes alone, shape (2, powers).
+def _batch_scaling(resolved: ResolvedScenario, schedule: ScheduleArrays, typical: Array) -> Array:
+    """Batch scaling of selection before and in decoding, shape (2, batch sizes).
 
-    Taken from the usual load: how far kernels fill the GPU depends little on which of a workload's requests it is.
+    The ticks for each request in a batch of 1, 2, 4 ... over the ticks of a request alone. They are those of the most
+    frequent shape: how far kernels fill the GPU varies little among a workload's requests.
     """
-    made = np.full((2, len(BATCH_SIZES)), layout.SHARE_UNIT, np.int64)
+    scaling = np.full((2, len(BATCH_SIZES)), layout.SHARE_UNIT, np.int64)
     if len(schedule.operations) == 0:
-        return made
-    loads = np.repeat(usual[None], len(BATCH_SIZES), axis=0)
-    loads[:, BATCH] = BATCH_SIZES
-    # Longer ones would leave 64 bits in the largest batch.
-    loads[:, TEXT], loads[:, OUTPUT] = min(8192, usual[TEXT]), min(512, usual[OUTPUT])
-    seconds = batch_estimates(bound, schedule, loads)[1]
-    both = ticks(seconds["selection_s"]), _decode_selection(bound, schedule, loads, seconds)
-    for row, taken in enumerate(both):
-        if taken[0] > 0:
-            made[row] = np.rint(layout.SHARE_UNIT * (taken / BATCH_SIZES / taken[0]))
-    return made
+        return scaling
+    token_counts = np.repeat(typical[None], len(BATCH_SIZES), axis=0)
+    token_counts[:, BATCH] = BATCH_SIZES
+    # Longer prompts and outputs would exceed 64 bits in the largest batch.
+    token_counts[:, TEXT], token_counts[:, OUTPUT] = min(8192, typical[TEXT]), min(512, typical[OUTPUT])
+    seconds = batch_estimates(resolved, schedule, token_counts)[1]
+    parts = ticks(seconds["selection_s"]), _decode_selection_ticks(resolved, schedule, token_counts, seconds)
+    for row, batch_ticks in enumerate(parts):
+        if batch_ticks[0] > 0:
+            scaling[row] = np.rint(layout.SHARE_UNIT * (batch_ticks / BATCH_SIZES / batch_ticks[0]))
+    return scaling
 
 
 def _groups(model: ModelArrays, precision: Precision, schedules: list[ScheduleArrays]) -> tuple[Array, Array]:
-    """Layers that are alike under all schedules, and the segment of each schedule that stands for each group."""
+    """Groups of layers that are alike under all schedules, and the segment of each schedule for each group."""
     layer_kinds = np.argmax(np.diff(model.lm_prefix, axis=0), axis=1)
-    alike: dict[tuple[int, tuple[object, ...]], list[int]] = {}
+    layers_by_treatment: dict[tuple[int, tuple[object, ...]], list[int]] = {}
     for layer, kind in enumerate(layer_kinds.tolist()):
-        alike.setdefault((kind, tuple(_treatment(each, layer) for each in schedules)), []).append(layer)
-    groups = np.zeros(len(alike), layout.GROUP)
-    for group, ((kind, _), layers) in zip(groups, alike.items(), strict=True):
+        treatment = tuple(_treatment(schedule, layer) for schedule in schedules)
+        layers_by_treatment.setdefault((kind, treatment), []).append(layer)
+    groups = np.zeros(len(layers_by_treatment), layout.GROUP)
+    for group, ((kind, _), layers) in zip(groups, layers_by_treatment.items(), strict=True):
         group["layer_kind"], group["layers"] = kind, len(layers)
         group["entry_bytes"] = kv_entry_bytes(model.lm_kinds[kind], len(layers), precision)
-    segments = [[_segment(each, layers[0]) for layers in alike.values()] for each in schedules]
+    segments = [[_segment(schedule, layers[0]) for layers in layers_by_treatment.values()] for schedule in schedules]
     return groups, np.array(segments, np.int64)
 
 
@@ -156,7 +183,7 @@ def _segment(schedule: ScheduleArrays, layer: int) -> int:
 
 
 def _treatment(schedule: ScheduleArrays, layer: int) -> tuple[object, ...]:
-    """What a schedule does to the tokens of a layer: steps before it, its cache's rule, its attention."""
+    """Treatment of a layer's tokens by a schedule: pruning steps up to it, its KV rule, its attention kernel."""
     segment, steps = _segment(schedule, layer), schedule.pruning_steps
-    before = int(((steps["stage"] == LM) & (steps["segment"] <= segment)).sum())
-    return before, schedule.kv_rule[segment].tobytes(), int(schedule.lm_unfused[segment])
+    pruning_steps = int(((steps["stage"] == LM) & (steps["segment"] <= segment)).sum())
+    return pruning_steps, schedule.kv_rule[segment].tobytes(), int(schedule.lm_unfused[segment])

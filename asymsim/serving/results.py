@@ -1,4 +1,4 @@
-"""What became of each request, and of the fleet over time."""
+"""Result of a simulation: columns of each request, and the fleet over time."""
 
 from __future__ import annotations
 
@@ -9,51 +9,62 @@ import numpy as np
 from asymsim.core.arrays import Array
 from asymsim.serving.workload.requests import Requests
 
-# The fleet over a window of time that begins at ``start_s``: mean number of requests waiting and running, of bytes of
-# cache in use and of replicas at work; the most bytes of cache in use.
+# The fleet over one window of time.
 TIMELINE_WINDOW = np.dtype(
-    [(name, np.float64) for name in ("start_s", "waiting", "running", "kv_bytes", "busy")]
-    + [("kv_peak_bytes", np.int64)]
+    [
+        # Start of the window, seconds.
+        ("start_s", np.float64),
+        # Mean number of requests that wait.
+        ("waiting", np.float64),
+        # Mean number of requests that run.
+        ("running", np.float64),
+        # Mean bytes of KV cache in use.
+        ("kv_bytes", np.float64),
+        # Mean number of replicas at work.
+        ("busy", np.float64),
+        # Most bytes of KV cache in use.
+        ("kv_peak_bytes", np.int64),
+    ]
 )
 
 
 @dataclass(frozen=True)
 class SimulationResult:
-    """A simulation's outcome; columns of shape (requests,) unless said otherwise.
+    """Result of a simulation; columns of shape (requests,) unless said otherwise.
 
-    Times are exact multiples of ``core.times.device.TICK_S``; nan where a request never got so far.
+    Times are exact multiples of ``core.times.device.TICK_S``; nan where a request never reached the event.
 
     Attributes
     ----------
     requests : Requests
     status : numpy.ndarray of int8
-        Index of ``core.serving.layout.STATUS``, where ``GAP_BINS`` and ``EVENT`` stand too.
+        Index into ``core.serving.layout.STATUS``; ``GAP_BINS`` and ``EVENT`` are defined in the same module.
     visual_tokens : numpy.ndarray of int64
         Visual tokens before pruning.
     prompt_tokens : numpy.ndarray of int64
-        Tokens that enter the language model: text, and visual tokens that the encoder's end kept.
+        Tokens that enter the language model: text, and the visual tokens kept at the encoder's end.
     replica : numpy.ndarray of int32
-        Which replica made the first token; -1 for none.
+        Replica that generated the first token; -1 for none.
     preemptions : numpy.ndarray of int32
     sent_s : numpy.ndarray of float64
-        Arrival; later than asked for where concurrency is limited.
+        Time of sending; after ``requests.arrival_s`` where concurrency is limited.
     queue_s, ttft_s, e2e_s : numpy.ndarray of float64
-        From ``sent_s`` to the first step that works on it, to its first token, to its last.
+        From ``sent_s`` to the first engine step that schedules the request, to its first token, to its last.
     gap_histogram : numpy.ndarray of int64, shape (GAP_BINS,)
-        Times between two tokens of a request, counted by size: bin i begins at ``GAP_FIRST_S * GAP_RATIO**i``.
+        Histogram of the times between two tokens of a request: bin i begins at ``GAP_FIRST_S * GAP_RATIO**i``.
     timeline : numpy.ndarray of ``TIMELINE_WINDOW``
-        The fleet over windows of equal length, longer ones in a longer run; the last may be cut short by the end. A
-        cache in use is what requests hold: blocks for all the steps until the next request comes or goes.
+        The fleet over windows of equal length, longer ones in a longer run; the last may be cut short by the end. The
+        cache in use is the blocks allocated to requests, in advance for a whole decode burst.
     event_log : numpy.ndarray of ``EVENT``
-        The first events, as many as were asked for.
+        First events, up to the number in the call of `simulate`.
     busy_s : numpy.ndarray of float64, shape (replicas,)
-        Time that each replica was at work.
+        Time that each replica was busy.
     engine_steps : int
-        Steps of all replicas.
+        Engine steps of all replicas.
     end_s : float
-        When the last request was done.
+        Time of the last token.
     kv_capacity_bytes : int
-        Cache of the whole fleet.
+        KV cache of the whole fleet.
     gpus : int
     """
 

@@ -1,4 +1,4 @@
-"""Limits on a request's latency."""
+"""Service level objective of a request, and the share of requests that must meet it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from asymsim.util.units import MILLI
 
 @strict_dataclass
 class Slo:
-    """What a request must meet; None: no limit.
+    """Latency limits of a request; None: no limit.
 
     Attributes
     ----------
     ttft_s, tpot_s, e2e_s : float, optional
-        Most seconds to the first token, for each token after it, and to the last.
+        Most seconds to the first token, for each token after it, and to the last token.
     """
 
     ttft_s: float | None = None
@@ -34,7 +34,7 @@ class Slo:
 
     @property
     def limits_s(self) -> dict[str, float]:
-        """The limits that there are."""
+        """Limits that are set, by name."""
         limits = {"ttft_s": self.ttft_s, "tpot_s": self.tpot_s, "e2e_s": self.e2e_s}
         return {name: limit for name, limit in limits.items() if limit is not None}
 
@@ -56,7 +56,7 @@ def slo_ms(ttft: float | None = None, tpot: float | None = None, e2e: float | No
 
 @strict_dataclass
 class SloTarget:
-    """What a fleet must do.
+    """Latency limits, and the share of requests that must meet each of them.
 
     Attributes
     ----------
@@ -71,14 +71,14 @@ class SloTarget:
 
     def __post_init__(self) -> None:
         if not self.slo.limits_s:
-            raise InputError("ttft, tpot, e2e", None, "give one limit or more; a plan is to meet them")
+            raise InputError("ttft, tpot, e2e", None, "give one limit or more for the plan to meet")
         if not 1.0 <= self.percentile <= 99.99:
             raise InputError("percentile", self.percentile, "give per cent of the requests, from 1 to 99.99")
 
     def percentile_of(self, values: Array) -> float:
-        """The smallest of ``values`` that at least ``percentile`` per cent of them do not exceed; nan of none."""
+        """Smallest of ``values`` that ``percentile`` per cent of them or more do not exceed; nan of no values."""
         if not len(values):
             return math.nan
         # 99 % of 4000 are 3960, also in floating point.
-        place = max(1, math.ceil(len(values) * self.percentile / 100 - 1e-9)) - 1
-        return float(np.partition(values, place)[place])
+        rank = max(1, math.ceil(len(values) * self.percentile / 100 - 1e-9)) - 1
+        return float(np.partition(values, rank)[rank])

@@ -1,4 +1,4 @@
-"""Mean, median, spread and percentiles of times; of none, None."""
+"""Summary of times: mean, median, standard deviation and percentiles."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PERCENTILES = (50, 90, 95, 99)
 
 @dataclass(frozen=True)
 class Summary:
-    """Seconds, each None where there is no value to sum up.
+    """Figures in seconds, each None where there are no values.
 
     Attributes
     ----------
     mean, median, std : float, optional
-        ``std`` is that of the values themselves (NumPy's default), not of a population they were drawn from.
+        ``std`` is the population standard deviation of the values (NumPy's default), without Bessel's correction.
     percentiles : mapping of int to float
-        By ``PERCENTILES``, interpolated between neighbouring values, as vLLM's benchmark does.
+        Percentiles of ``PERCENTILES``, interpolated between neighbouring values as in vLLM's benchmark.
     """
 
     mean: float | None = None
@@ -31,39 +31,45 @@ class Summary:
     percentiles: Mapping[int, float] = field(default_factory=dict)
 
     def named(self, name: str) -> dict[str, float | None]:
-        """The figures in ms under vLLM's names, such as ``p99_ttft_ms``."""
+        """Figures in ms under vLLM's names, such as ``p99_ttft_ms``."""
         seconds = {"mean": self.mean, "median": self.median, "std": self.std}
         seconds |= {f"p{percent}": self.percentiles.get(percent) for percent in PERCENTILES}
         return {f"{figure}_{name}_ms": None if value is None else value * 1e3 for figure, value in seconds.items()}
 
 
 def summarise_values(values: Array) -> Summary:
-    """Sum up seconds, shape (values,)."""
+    """Summary of seconds, shape (values,)."""
     if not len(values):
         return Summary()
-    cut = np.percentile(values, PERCENTILES).tolist()
-    return Summary(float(values.mean()), cut[0], float(values.std()), dict(zip(PERCENTILES, cut, strict=True)))
+    percentiles = np.percentile(values, PERCENTILES).tolist()
+    return Summary(
+        float(values.mean()), percentiles[0], float(values.std()), dict(zip(PERCENTILES, percentiles, strict=True))
+    )
 
 
 def summarise_histogram(counts: Array, mean: float | None = None) -> Summary:
-    """Sum up gaps between tokens that were counted by size, as ``SimulationResult.gap_histogram``.
+    """Summary of inter-token gaps from their histogram, as in ``SimulationResult.gap_histogram``.
 
-    A gap counts as the geometric middle of its bin, at most 0.25 % off.
+    Each gap counts as the geometric middle of its bin, at most 0.25 % off.
 
     Parameters
     ----------
     counts : numpy.ndarray, shape (GAP_BINS,)
     mean : float, optional
-        The exact mean, where it is known.
+        Exact mean; by default the mean of the histogram.
     """
     total = int(counts.sum())
     if not total:
         return Summary()
     middles = GAP_FIRST_S * GAP_RATIO ** (np.arange(len(counts)) + 0.5)
-    above = np.cumsum(counts)
-    places = np.array(PERCENTILES) / 100 * (total - 1)
-    low, high = (middles[np.searchsorted(above, whole(places), side="right")] for whole in (np.floor, np.ceil))
-    cut = (low + (places - np.floor(places)) * (high - low)).tolist()
-    middle = float(counts @ middles) / total
-    std = float(np.sqrt(counts @ (middles - middle) ** 2 / total))
-    return Summary(middle if mean is None else mean, cut[0], std, dict(zip(PERCENTILES, cut, strict=True)))
+    cumulative = np.cumsum(counts)
+    ranks = np.array(PERCENTILES) / 100 * (total - 1)
+    low, high = (
+        middles[np.searchsorted(cumulative, rounding(ranks), side="right")] for rounding in (np.floor, np.ceil)
+    )
+    percentiles = (low + (ranks - np.floor(ranks)) * (high - low)).tolist()
+    binned_mean = float(counts @ middles) / total
+    std = float(np.sqrt(counts @ (middles - binned_mean) ** 2 / total))
+    return Summary(
+        binned_mean if mean is None else mean, percentiles[0], std, dict(zip(PERCENTILES, percentiles, strict=True))
+    )

@@ -31,7 +31,7 @@ def test_requests_on_one_core(number: int, replicas: int, benchmark: Any) -> Non
     given, fleet = asked(number, replicas), ClusterConfig(replicas=replicas)
     simulate(LLAVA, asked(10))
     rounds = 1 if number > 100_000 else 3
-    served = benchmark.pedantic(simulate, args=(LLAVA, given), kwargs={"fleet": fleet}, rounds=rounds)
+    served = benchmark.pedantic(simulate, args=(LLAVA, given), kwargs={"cluster_config": fleet}, rounds=rounds)
     seconds = benchmark.stats.stats.min
     benchmark.extra_info["requests_per_s"] = round(number / seconds)
     batch = served.timeline["running"].mean() / replicas

@@ -168,7 +168,7 @@ def test_without_pyarrow_requests_are_written_as_csv(
         (("--target-request-rate", "5", "--router", "fast"), "router = 'fast': give one of round_robin"),
         (("--target-request-rate", "5", "--max-num-seqs", "0"), "max_num_seqs = 0"),
         (("--target-request-rate", "5", "--rate-scale", "2"), "rate_scale = 2.0: belongs to a trace"),
-        (("--trace", "x.csv", "--workload", "chat"), "workload = 'chat': the trace says"),
+        (("--trace", "x.csv", "--workload", "chat"), "workload = 'chat': the trace has token counts already"),
         (("--trace", "x.csv", "--isl", "100"), "text_tokens = '100': x.csv says this"),
         (("--target-request-rate", "5", "--workload", "chat", "--num-images", "2"), "num_images = '2': chat says this"),
         (("--target-request-rate", "5", "--workload", "nope"), "workload = 'nope'"),
@@ -204,7 +204,7 @@ def test_a_trace_in_place_of_a_workload(calls: list[Any], capsys: pytest.Capture
         assert requests.text_tokens.tolist() == [100, 200, 300][: len(times)]
         assert not requests.num_images.any()
     captured = capsys.readouterr()
-    assert "3 requests in asymsim's form" in captured.err
+    assert "3 requests in asymsim's format" in captured.err
     assert f"llava-1.5-7b on 1 x h100_sxm, unpruned, {trace}" in captured.out
     # A rate replaces the file's times, and images may come from the scenario.
     argv = ("--target-request-rate", "2", "--arrival", "constant", "--num-images", "3")

@@ -141,7 +141,7 @@ def test_a_seed_gives_the_same_bytes_on_any_number_of_threads() -> None:
 def test_what_comes_in_goes_out(load: WorkloadSpec, fleet: ClusterConfig) -> None:
     """Tokens, time at work and cache are neither lost nor made; Little's law is met by the samples."""
     asked = requests_for(load, LLAVA)
-    made = simulate(LLAVA, asked, fleet=fleet)
+    made = simulate(LLAVA, asked, cluster_config=fleet)
     done = made.status == DONE
     assert made.gap_histogram.sum() == (asked.output_tokens[done] - 1).sum()
     assert (made.busy_s <= made.end_s).all()

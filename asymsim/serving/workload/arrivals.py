@@ -1,4 +1,4 @@
-"""When requests arrive: a Poisson process, a burstier or more even one, or a clock."""
+"""Arrival processes of requests: Poisson, gamma (burstier or more even), or constant."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LARGEST_SEED = 2**62
 
 @strict_dataclass
 class Arrivals:
-    """A renewal process: independent gaps between requests, of mean ``1 / rate``.
+    """Arrivals as a renewal process: independent gaps between requests, of mean ``1 / rate``.
 
-    The gap before a request follows from the seed and the request's number alone. So the first n of a longer run are
-    the same, and another rate stretches the same pattern: runs at two rates differ in the rate, not in their luck
-    (common random numbers).
+    The gap before a request depends on the seed and the request's number alone. A longer run therefore starts with the
+    same arrivals, and another rate scales the same gaps: runs at two rates share their random numbers (common random
+    numbers).
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Arrivals:
             raise InputError("seed", self.seed, f"give a whole number from 0 to {LARGEST_SEED}")
 
     def times(self, count: int) -> Array:
-        """Arrivals of the first ``count`` requests in seconds, float64, never falling; one gap before the first.
+        """Arrival times of the first ``count`` requests in seconds, float64, non-decreasing; one gap before the first.
 
         Raises
         ------
@@ -63,15 +63,15 @@ class Arrivals:
         return times
 
     def _unit_gaps(self, count: int) -> Array:
-        """Gaps of mean 1, by the inverse of their distribution."""
+        """Gaps of mean 1, by inversion of their distribution function."""
         if self.process == "constant":
             return np.ones(count)
-        below = uniform_samples(seed_of(self.seed, "arrivals"), 0, np.arange(count, dtype=np.uint64))
+        uniform = uniform_samples(seed_of(self.seed, "arrivals"), 0, np.arange(count, dtype=np.uint64))
         if self.process == "poisson" or self.burstiness == 1.0:
-            return -np.log1p(-below)
+            return -np.log1p(-uniform)
         try:
             from scipy.special import gammaincinv
         except ImportError:
             raise MissingExtraError("gamma arrivals need scipy: pip install 'asymsim[serving]'") from None
-        gaps: Array = gammaincinv(self.burstiness, below) / self.burstiness
+        gaps: Array = gammaincinv(self.burstiness, uniform) / self.burstiness
         return gaps

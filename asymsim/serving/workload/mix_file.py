@@ -1,4 +1,4 @@
-"""Mixes of requests from TOML: those that come with the package, and a user's own."""
+"""Mix files: mixes of requests from TOML, shipped with the package or user-supplied."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _FOLDER = Path(__file__).parent / "data" / "mixes"
 
 @cache
 def mix_names() -> tuple[str, ...]:
-    """Names of the mixes that come with the package."""
+    """Names of the shipped mixes."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
 def load_mix(name_or_path: str) -> Mix:
-    """A mix by name, or from a TOML file; ``docs/workloads.md`` lists the keys.
+    """Mix by name, or from a TOML file; ``docs/workloads.md`` lists the keys.
 
     Raises
     ------
     UnknownNameError
-        If it is neither a name nor a file.
+        If the text is neither a name nor a file.
     InputError
-        If the file cannot be read, is no TOML, or has an unknown key or a value of the wrong kind or range.
+        If the file cannot be read, is not TOML, or has an unknown key or a value of the wrong type or range.
     """
     name = name_or_path.lower()
     path = _FOLDER / f"{name}.toml" if name in mix_names() else Path(name_or_path)
@@ -57,73 +57,73 @@ def load_mix(name_or_path: str) -> Mix:
 
 
 def parse_mix(content: Mapping[str, Any], name: str = "workload") -> Mix:
-    """The mix that a parsed file describes."""
-    kinds = content.get("shapes")
+    """Mix of a parsed file."""
+    shapes = content.get("shapes")
     shared = {key: value for key, value in content.items() if key != "shapes"}
-    if kinds is None:
-        return Mix(name, (_kind({"weight": 1, **shared}, name, name),))
-    if not isinstance(kinds, list) or not kinds or not all(isinstance(kind, Mapping) for kind in kinds):
-        raise InputError(f"{name}: shapes", kinds, "give one [[shapes]] table or more")
-    made = []
-    for place, kind in enumerate(kinds, start=1):
-        where = f"{name}: shapes {place}"
-        # What the shapes share comes first, so that a shape's own columns replace it.
-        made.append(_kind({**{key: shared[key] for key in shared if key not in kind}, **kind}, where, f"shape {place}"))
-    if not sum(kind.weight for kind in made):
+    if shapes is None:
+        return Mix(name, (_mix_class({"weight": 1, **shared}, name, name),))
+    if not isinstance(shapes, list) or not shapes or not all(isinstance(shape, Mapping) for shape in shapes):
+        raise InputError(f"{name}: shapes", shapes, "give one [[shapes]] table or more")
+    classes = []
+    for position, shape in enumerate(shapes, start=1):
+        # Shared columns come first, so that a shape's columns replace them.
+        content = {**{key: value for key, value in shared.items() if key not in shape}, **shape}
+        classes.append(_mix_class(content, f"{name}: shapes {position}", f"shape {position}"))
+    if not sum(mix_class.weight for mix_class in classes):
         raise InputError(f"{name}: shapes: weight", 0, "give one shape a weight above 0")
-    return Mix(name, tuple(made))
+    return Mix(name, tuple(classes))
 
 
-def _kind(content: Mapping[str, Any], where: str, name: str) -> MixClass:
+def _mix_class(content: Mapping[str, Any], where: str, name: str) -> MixClass:
     settings: dict[str, Reader] = {
-        "name": _text,
+        "name": _quoted_name,
         "weight": _weight,
         "image_reuse": share,
         "image_window": integer(1),
     }
-    columns = {key: _column for key in content if key not in settings and _fields(key) is not None}
-    values = table(content, where, {**dict.fromkeys(COLUMNS, _column), **settings, **columns})
+    column_readers = {key: _unread_column for key in content if key not in settings and _column_names(key) is not None}
+    values = table(content, where, {**dict.fromkeys(COLUMNS, _unread_column), **settings, **column_readers})
     need(values, ("weight",), where)
-    made = tuple(_read(key, value, where) for key, value in values.items() if key not in settings)
-    check_images(made, where)
+    columns = tuple(_sampled_column(key, value, where) for key, value in values.items() if key not in settings)
+    check_images(columns, where)
     return MixClass(
         values.get("name", name),
         values["weight"],
-        made,
+        columns,
         image_reuse=float(values.get("image_reuse", 0)),
         image_window=values.get("image_window", WINDOW),
     )
 
 
-def _fields(key: str) -> tuple[str, ...] | None:
-    """The columns that a key such as "image_height, image_width" names, or None."""
-    fields = tuple(part.strip() for part in key.split(","))
-    return fields if len(set(fields)) == len(fields) and set(fields) <= set(COLUMNS) else None
+def _column_names(key: str) -> tuple[str, ...] | None:
+    """Columns named by a key such as "image_height, image_width"; None where one is unknown or repeated."""
+    columns = tuple(part.strip() for part in key.split(","))
+    return columns if len(set(columns)) == len(columns) and set(columns) <= set(COLUMNS) else None
 
 
-def _column(value: object, where: str) -> object:
-    """Read once its fields are known."""
+def _unread_column(value: object, where: str) -> object:
+    """The value as it stands; `_sampled_column` reads it with its key."""
     return value
 
 
-def _read(key: str, content: object, where: str) -> SampledColumn:
-    fields = _fields(key)
-    assert fields is not None
+def _sampled_column(key: str, content: object, where: str) -> SampledColumn:
+    columns = _column_names(key)
+    assert columns is not None
     where = f"{where}: {key}"
     if isinstance(content, Mapping) and "distribution" in content:
-        if len(fields) > 1:
+        if len(columns) > 1:
             raise InputError(where, dict(content), "give a list with one value a field for each choice")
-        return SampledColumn(fields, read_distribution(content, where, True, COLUMNS[fields[0]]))
+        return SampledColumn(columns, read_distribution(content, where, True, COLUMNS[columns[0]]))
     if isinstance(content, Mapping):
-        return SampledColumn(fields, _weighted(fields, content, where))
+        return SampledColumn(columns, _empirical(columns, content, where))
     if isinstance(content, list):
-        return SampledColumn(fields, _weighted(fields, {"values": content}, where))
-    return SampledColumn(fields, EmpiricalDistribution((_item(fields, content, where),), (1.0,)))
+        return SampledColumn(columns, _empirical(columns, {"values": content}, where))
+    return SampledColumn(columns, EmpiricalDistribution((_column_values(columns, content, where),), (1.0,)))
 
 
-def _weighted(fields: tuple[str, ...], content: Mapping[str, Any], where: str) -> EmpiricalDistribution:
+def _empirical(columns: tuple[str, ...], content: Mapping[str, Any], where: str) -> EmpiricalDistribution:
     readers: dict[str, Reader] = {
-        "values": each(lambda value, where: _item(fields, value, where), "values"),
+        "values": each(lambda value, where: _column_values(columns, value, where), "values"),
         "weights": each(_weight, "weights, one a value"),
         "seed": integer(0, 2**62),
     }
@@ -138,11 +138,11 @@ def _weighted(fields: tuple[str, ...], content: Mapping[str, Any], where: str) -
     return EmpiricalDistribution(choices, weights, values.get("seed", 0))
 
 
-def _item(fields: tuple[str, ...], value: object, where: str) -> tuple[int, ...]:
-    items = value if len(fields) > 1 else [value]
-    if not isinstance(items, list) or len(items) != len(fields):
-        raise InputError(where, value, f"give {len(fields)} values, for {' and '.join(fields)}")
-    return tuple(integer(*COLUMNS[field])(item, where) for field, item in zip(fields, items, strict=True))
+def _column_values(columns: tuple[str, ...], value: object, where: str) -> tuple[int, ...]:
+    items = value if len(columns) > 1 else [value]
+    if not isinstance(items, list) or len(items) != len(columns):
+        raise InputError(where, value, f"give {len(columns)} values, for {' and '.join(columns)}")
+    return tuple(integer(*COLUMNS[field])(item, where) for field, item in zip(columns, items, strict=True))
 
 
 def _weight(value: object, where: str) -> float:
@@ -152,7 +152,7 @@ def _weight(value: object, where: str) -> float:
     return weight
 
 
-def _text(value: object, where: str) -> str:
+def _quoted_name(value: object, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise InputError(where, value, "give a name in quotes")
     return value

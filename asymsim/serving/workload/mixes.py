@@ -1,4 +1,4 @@
-"""What requests ask for: kinds of requests, each with a distribution of its token counts and images."""
+"""Mixes of requests: classes of requests by weight, each with distributions of its token counts and images."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from asymsim.util.sampling import Distribution, uniform_samples
 from asymsim.util.seeds import seed_of
 from asymsim.util.toml import integer
 
-# The columns of ``Requests`` that are drawn, with their bounds.
+# Columns of ``Requests`` that a mix samples, with their bounds.
 COLUMNS = {**IMAGE_BOUNDS, **{field: TOKEN_BOUNDS[field] for field in ("text_tokens", "output_tokens")}}
 IMAGE_COLUMNS = ("num_images", "image_height", "image_width", "visual_tokens")
-# Our own choice: at a request a second, users that come back within a quarter of an hour.
+# Our own choice: at one request a second, users who ask again within a quarter of an hour.
 WINDOW = 1000
-# Where a mix does not say: those of a single estimate (``Scenario``).
+# Seeds the classes of requests; another name would give other requests for the same seed.
+CLASS_STREAM = "kind"
+# Values where a mix has none: the defaults of ``Scenario``.
 DEFAULTS = {"text_tokens": 64, "output_tokens": 128}
 
 
 @dataclass(frozen=True)
 class EmpiricalDistribution:
-    """Values in proportion to their weights: an empirical distribution, of one column or of several together.
+    """Empirical distribution: values in proportion to their weights, for one column or several together.
 
     Attributes
     ----------
     values : tuple of tuple of int
-        Each with one number a column.
+        Each value has one number for each column.
     weights : tuple of float
-        One a value, from 0, not all 0.
+        One weight for each value, from 0, not all 0.
     seed : int
     """
 
@@ -41,43 +43,44 @@ class EmpiricalDistribution:
     seed: int = 0
 
     def take(self, indices: Array) -> Array:
-        """The samples of these indices, int64 of shape (indices, columns)."""
-        reached = np.cumsum(self.weights)
-        below = uniform_samples(self.seed, 0, indices.astype(np.uint64)) * reached[-1]
-        place = np.minimum(np.searchsorted(reached, below, side="right"), np.flatnonzero(self.weights)[-1])
-        taken: Array = np.array(self.values, np.int64)[place]
-        return taken
+        """Samples of these indices, int64 of shape (indices, columns)."""
+        cumulative = np.cumsum(self.weights)
+        uniform = uniform_samples(self.seed, 0, indices.astype(np.uint64)) * cumulative[-1]
+        index = np.minimum(np.searchsorted(cumulative, uniform, side="right"), np.flatnonzero(self.weights)[-1])
+        samples: Array = np.array(self.values, np.int64)[index]
+        return samples
 
 
 @dataclass(frozen=True)
 class SampledColumn:
-    """One column of the requests, or several that are drawn together, such as an image's height and width."""
+    """One sampled column of the requests, or several sampled together, such as an image's height and width."""
 
     fields: tuple[str, ...]
-    law: Distribution | EmpiricalDistribution
+    distribution: Distribution | EmpiricalDistribution
 
     def take(self, seed: int, indices: Array) -> dict[str, Array]:
-        """Values of these requests by column; two columns never share their luck, whatever their own seeds."""
-        law = replace(self.law, seed=seed_of(seed, f"{', '.join(self.fields)} {self.law.seed}"))
-        drawn = law.take(indices).reshape(len(indices), len(self.fields))
-        return dict(zip(self.fields, drawn.T, strict=True))
+        """Values of these requests by column; two columns never share random numbers, whatever their seeds."""
+        stream = f"{', '.join(self.fields)} {self.distribution.seed}"
+        distribution = replace(self.distribution, seed=seed_of(seed, stream))
+        samples = distribution.take(indices).reshape(len(indices), len(self.fields))
+        return dict(zip(self.fields, samples.T, strict=True))
 
 
 @dataclass(frozen=True)
 class MixClass:
-    """One kind of request.
+    """One class of requests in a mix.
 
     Attributes
     ----------
     name : str
     weight : float
-        Its share of the requests, relative to the other kinds'.
-    columns : tuple of Column
-        A later one replaces an earlier one's fields.
+        Share of the requests, relative to the weights of the other classes.
+    columns : tuple of SampledColumn
+        A later column replaces the fields of an earlier one.
     image_reuse : float
-        Share of its requests with images whose images are those of an earlier one, in [0, 1].
+        Share of its requests with images that repeat the images of an earlier request, in [0, 1].
     image_window : int
-        How many requests with images an earlier one may lie back.
+        Requests with images to look back for the earlier request.
     """
 
     name: str
@@ -89,80 +92,79 @@ class MixClass:
 
 @dataclass(frozen=True)
 class Mix:
-    """Kinds of requests by their weights; what a request asks for follows from the seed and its number alone."""
+    """Classes of requests by weight; a request depends on the seed and its number alone."""
 
     name: str
-    kinds: tuple[MixClass, ...]
+    classes: tuple[MixClass, ...]
 
-    def draw(self, arrival_s: Array, seed: int = 0) -> Requests:
-        """One request an arrival.
+    def sample(self, arrival_s: Array, seed: int = 0) -> Requests:
+        """Requests of the mix, one for each arrival.
 
         Parameters
         ----------
         arrival_s : numpy.ndarray
-            Seconds, never falling.
+            Seconds, non-decreasing.
         seed : int
-            The same requests, one by one, whatever the arrivals; the first n of a longer run are the same.
+            The same seed gives the same requests for any arrivals; a longer run starts with the same requests.
 
         Raises
         ------
         InputError
             If an image has more pixels than any model takes.
         """
-        made = make_requests(arrival_s, **DEFAULTS)
+        requests = make_requests(arrival_s, **DEFAULTS)
         indices = np.arange(len(arrival_s))
-        kinds = EmpiricalDistribution(
-            tuple((place,) for place in range(len(self.kinds))), tuple(kind.weight for kind in self.kinds)
-        )
-        of_kind = SampledColumn(("kind",), kinds).take(seed, indices)["kind"]
-        for place, kind in enumerate(self.kinds):
-            rows = indices[of_kind == place]
-            for column in kind.columns:
+        class_indices = tuple((index,) for index in range(len(self.classes)))
+        distribution = EmpiricalDistribution(class_indices, tuple(mix_class.weight for mix_class in self.classes))
+        class_of = SampledColumn((CLASS_STREAM,), distribution).take(seed, indices)[CLASS_STREAM]
+        for index, mix_class in enumerate(self.classes):
+            rows = indices[class_of == index]
+            for column in mix_class.columns:
                 for field, values in column.take(seed, rows).items():
-                    getattr(made, field)[rows] = values
-            if kind.image_reuse:
-                _reuse_images(made, rows[made.num_images[rows] > 0], kind, seed)
-        pixels = made.image_height * made.image_width
-        if len(made) and pixels.max() > LARGEST_IMAGE_PIXELS:
-            height, width = made.image_height[pixels.argmax()], made.image_width[pixels.argmax()]
+                    getattr(requests, field)[rows] = values
+            if mix_class.image_reuse:
+                _reuse_images(requests, rows[requests.num_images[rows] > 0], mix_class, seed)
+        pixels = requests.image_height * requests.image_width
+        if len(requests) and pixels.max() > LARGEST_IMAGE_PIXELS:
+            height, width = requests.image_height[pixels.argmax()], requests.image_width[pixels.argmax()]
             raise InputError(
                 f"{self.name}: image_height x image_width",
                 f"{height} x {width}",
                 f"give at most {LARGEST_IMAGE_PIXELS} pixels",
             )
-        # Without an image there is nothing that visual tokens could be of.
-        bare = made.num_images == 0
-        made.visual_tokens[bare] = np.minimum(made.visual_tokens[bare], 0)
-        return made
+        # A request without images has no visual tokens.
+        without_images = requests.num_images == 0
+        requests.visual_tokens[without_images] = np.minimum(requests.visual_tokens[without_images], 0)
+        return requests
 
 
-def _reuse_images(made: Requests, rows: Array, kind: MixClass, seed: int) -> None:
-    """Give a share of these requests the images of an earlier one, any within the window with the same chance.
+def _reuse_images(requests: Requests, rows: Array, mix_class: MixClass, seed: int) -> None:
+    """Give a share of these requests the images of an earlier one, chosen uniformly from the window.
 
-    A request's images are so met again by ``image_reuse`` later ones on average, each of which is met again in turn: a
-    branching process, in which an image is in ``1 / (1 - image_reuse)`` requests (Feller 1968, section XII.5).
+    Each request's images are then repeated by ``image_reuse`` later requests on average, and those in turn: a branching
+    process, in which an image occurs in ``1 / (1 - image_reuse)`` requests (Feller 1968, section XII.5).
     """
-    luck = seed_of(seed, "image_reuse")
-    place = np.arange(len(rows))
-    again = uniform_samples(luck, 0, rows.astype(np.uint64)) < kind.image_reuse
-    back = uniform_samples(luck, 1, rows.astype(np.uint64)) * np.minimum(place, kind.image_window)
-    first = np.where(again & (place > 0), place - 1 - back.astype(np.int64), place)
-    # Each leads to an earlier one; follow them to the one that brought the images.
-    while (first[first] != first).any():
-        first = first[first]
-    made.image_of[rows] = rows[first]
+    reuse_seed = seed_of(seed, "image_reuse")
+    index = np.arange(len(rows))
+    reuses = uniform_samples(reuse_seed, 0, rows.astype(np.uint64)) < mix_class.image_reuse
+    distance = uniform_samples(reuse_seed, 1, rows.astype(np.uint64)) * np.minimum(index, mix_class.image_window)
+    source = np.where(reuses & (index > 0), index - 1 - distance.astype(np.int64), index)
+    # Each request points to an earlier one: follow the chain to the request whose images are new.
+    while (source[source] != source).any():
+        source = source[source]
+    requests.image_of[rows] = rows[source]
     for field in IMAGE_COLUMNS:
-        column = getattr(made, field)
-        column[rows] = column[rows[first]]
+        column = getattr(requests, field)
+        column[rows] = column[rows[source]]
 
 
 def fixed_mix(*, image_reuse: float = 0.0, **values: int) -> Mix:
-    """Requests that are all alike.
+    """Mix of requests that are all alike.
 
     Parameters
     ----------
     image_reuse : float
-        Share of the requests whose images are those of an earlier one, in [0, 1].
+        Share of the requests that repeat the images of an earlier one, in [0, 1].
     **values
         ``text_tokens``, ``output_tokens``, ``num_images``, ``image_height``, ``image_width``, ``visual_tokens``.
 
@@ -182,7 +184,7 @@ def fixed_mix(*, image_reuse: float = 0.0, **values: int) -> Mix:
 
 
 def check_images(columns: tuple[SampledColumn, ...], where: str) -> None:
-    """Refuse images by size and by tokens at once."""
+    """Refuse columns that give images both by size and by tokens."""
     fields = {field for column in columns for field in column.fields}
     if "visual_tokens" in fields and fields & {"image_height", "image_width"}:
         raise InputError(where, sorted(fields & set(IMAGE_COLUMNS)), "give either the image's size or its tokens")

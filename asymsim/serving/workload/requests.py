@@ -1,4 +1,4 @@
-"""What a fleet is asked, over time: one column a quantity."""
+"""Requests over time, as columns."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from asymsim.core.arrays import Array
 from asymsim.util.errors import InputError
 
-# In place of a count: let the image's size decide, or the model's typical image.
+# In place of a count: from the image's size; from the model's typical image.
 BY_SIZE = -1
 TYPICAL = 0
-# The least value of each count.
+# Lowest value of each count.
 LOWEST = {
     "num_images": 0,
     "image_height": TYPICAL,
@@ -27,21 +27,21 @@ LOWEST = {
 class Requests:
     """Requests in order of their arrival, each column of shape (requests,).
 
-    Columns of different lengths, arrivals that fall and counts out of range are refused with the first such request.
+    Columns of different lengths, decreasing arrivals and counts out of range are refused, with the first such request.
 
     Attributes
     ----------
     arrival_s : numpy.ndarray of float64
-        Seconds from the start, never falling.
+        Seconds from the start, non-decreasing.
     num_images : numpy.ndarray of int64
     image_height, image_width : numpy.ndarray of int64
         Pixels of each of a request's images; ``TYPICAL`` for those of the model's typical image.
     visual_tokens : numpy.ndarray of int64
-        Visual tokens of all the request's images outright, or ``BY_SIZE``.
+        Visual tokens of all images of the request, or ``BY_SIZE``.
     text_tokens, output_tokens : numpy.ndarray of int64
-        Prompt text, and the tokens that are generated.
+        Text tokens of the prompt, and generated tokens.
     image_of : numpy.ndarray of int64
-        Equal numbers mean the same images, which an encoder cache may still hold; -1: like no other's.
+        Equal numbers mean the same images, which an encoder cache may hold; -1 means images of no other request.
     """
 
     arrival_s: Array
@@ -57,28 +57,28 @@ class Requests:
         for field in fields(self):
             if len(getattr(self, field.name)) != len(self):
                 raise InputError(field.name, len(getattr(self, field.name)), f"give {len(self)} values, one a request")
-        falls = np.diff(self.arrival_s, prepend=0.0)
+        gaps = np.diff(self.arrival_s, prepend=0.0)
         _check(
             "arrival_s",
             self.arrival_s,
-            np.isfinite(self.arrival_s) & (falls >= 0),
-            "a time from 0, not before the last",
+            np.isfinite(self.arrival_s) & (gaps >= 0),
+            "a time from 0, not before the one above",
         )
-        for name, least in LOWEST.items():
-            _check(name, getattr(self, name), getattr(self, name) >= least, f"a whole number from {least}")
+        for name, minimum in LOWEST.items():
+            _check(name, getattr(self, name), getattr(self, name) >= minimum, f"a whole number from {minimum}")
 
     def __len__(self) -> int:
         return len(self.arrival_s)
 
     def take(self, rows: Array | slice) -> Requests:
-        """Some of the requests."""
+        """The requests of some rows."""
         return Requests(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
-def _check(name: str, values: Array, good: Array, what: str) -> None:
-    if not good.all():
-        row = int(np.argmin(good))
-        raise InputError(f"{name} of request {row}", values[row].item(), f"give {what}")
+def _check(name: str, values: Array, is_valid: Array, valid: str) -> None:
+    if not is_valid.all():
+        row = int(np.argmin(is_valid))
+        raise InputError(f"{name} of request {row}", values[row].item(), f"give {valid}")
 
 
 def make_requests(
@@ -92,7 +92,7 @@ def make_requests(
     visual_tokens: Array | int = BY_SIZE,
     image_of: Array | int = -1,
 ) -> Requests:
-    """Requests from columns, each an array or one value for all."""
+    """Requests from columns, each an array or one value for all requests."""
 
     def column(value: Array | int) -> Array:
         return np.broadcast_to(np.asarray(value, np.int64), len(arrival_s)).copy()

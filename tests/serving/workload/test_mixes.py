@@ -20,7 +20,7 @@ FOLDER = Path(asymsim.serving.workload.mix_file.__file__).parent / "data" / "mix
 
 
 def draw(text: str, count: int = 20_000, seed: int = 0) -> Requests:
-    return parse(text).draw(np.arange(count, dtype=float), seed)
+    return parse(text).sample(np.arange(count, dtype=float), seed)
 
 
 def parse(text: str) -> Mix:
@@ -28,7 +28,7 @@ def parse(text: str) -> Mix:
 
 
 def test_fixed_requests_are_all_alike_and_the_rest_is_the_scenario_default() -> None:
-    made = fixed_mix(text_tokens=7, output_tokens=9).draw(np.array([0.0, 2.0]))
+    made = fixed_mix(text_tokens=7, output_tokens=9).sample(np.array([0.0, 2.0]))
     assert made.text_tokens.tolist() == [7, 7]
     assert made.output_tokens.tolist() == [9, 9]
     assert made.num_images.tolist() == [1, 1]
@@ -36,7 +36,7 @@ def test_fixed_requests_are_all_alike_and_the_rest_is_the_scenario_default() -> 
     assert made.visual_tokens.tolist() == [BY_SIZE] * 2
     assert made.image_of.tolist() == [-1, -1]
     assert made.arrival_s.tolist() == [0.0, 2.0]
-    empty = parse("").draw(np.empty(0))
+    empty = parse("").sample(np.empty(0))
     assert len(empty) == 0
 
 
@@ -140,19 +140,19 @@ def test_no_image_comes_back_from_beyond_the_window() -> None:
 
 @given(name=st.sampled_from(mix_names()), seed=st.integers(0, 2**62), count=st.integers(0, 60), more=st.integers(0, 60))
 def test_the_first_requests_of_a_longer_run_are_the_same(name: str, seed: int, count: int, more: int) -> None:
-    short, long = (load_mix(name).draw(np.arange(size, dtype=float), seed) for size in (count, count + more))
+    short, long = (load_mix(name).sample(np.arange(size, dtype=float), seed) for size in (count, count + more))
     for field in ("image_of", *COLUMNS):
         assert np.array_equal(getattr(short, field), getattr(long, field)[:count])
 
 
 def test_another_seed_is_other_requests() -> None:
-    first, other = (load_mix("chat").draw(np.zeros(200), seed).text_tokens for seed in (0, 1))
+    first, other = (load_mix("chat").sample(np.zeros(200), seed).text_tokens for seed in (0, 1))
     assert not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize("name", mix_names())
 def test_a_shipped_mix_says_where_each_of_its_numbers_is_from(name: str) -> None:
-    made = load_mix(name.upper()).draw(np.zeros(2000))
+    made = load_mix(name.upper()).sample(np.zeros(2000))
     for field, (lowest, highest) in COLUMNS.items():
         column = getattr(made, field)
         assert (column <= highest).all()
@@ -164,7 +164,7 @@ def test_a_shipped_mix_says_where_each_of_its_numbers_is_from(name: str) -> None
 
 
 def test_the_shipped_mixes_differ_as_their_names_say() -> None:
-    mean = {name: load_mix(name).draw(np.zeros(4000)) for name in mix_names()}
+    mean = {name: load_mix(name).sample(np.zeros(4000)) for name in mix_names()}
     assert set(mean) == {"chat", "charts", "dialogue", "documents"}
     assert mean["documents"].text_tokens.mean() > 5 * mean["chat"].text_tokens.mean()
     assert mean["charts"].output_tokens.mean() < 30 < 200 < mean["dialogue"].output_tokens.mean()
@@ -174,7 +174,7 @@ def test_the_shipped_mixes_differ_as_their_names_say() -> None:
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(b"\xef\xbb\xbftext_tokens = 3\r\n")
-    assert load_mix(str(path)).draw(np.zeros(1)).text_tokens.tolist() == [3]
+    assert load_mix(str(path)).sample(np.zeros(1)).text_tokens.tolist() == [3]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_bad_path_is_one_line(tmp_path: Path) -> None:
 def test_an_image_beyond_any_model_is_refused_when_drawn() -> None:
     made = parse("image_height = [10, 100000]\nimage_width = 100000")
     with pytest.raises(InputError, match="100000 x 100000"):
-        made.draw(np.zeros(50))
+        made.sample(np.zeros(50))
 
 
 def test_fixed_values_are_checked() -> None:

@@ -45,9 +45,9 @@ def columns(made: Requests, *names: str) -> list[list[Any]]:
 
 def test_burstgpt(trace: Any) -> None:
     found = trace(BURST + "5,ChatGPT,472,18,490,Conversation log\n45.5,GPT-4,1087,0,1087,API log\n50,GPT-4,30,2,32,x\n")
-    assert found.form == "BurstGPT"
+    assert found.format_name == "BurstGPT"
     # The failure, without response tokens, is left out.
-    assert found.left_out == 1
+    assert found.skipped_rows == 1
     assert columns(found.requests, "arrival_s", "text_tokens", "output_tokens", "num_images") == [
         [0.0, 45.0],
         [472, 30],
@@ -63,7 +63,7 @@ def test_a_session_column_changes_nothing(trace: Any) -> None:
 
 def test_azure_text(trace: Any) -> None:
     found = trace(AZURE + "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319612,110,27\n")
-    assert found.form == "Azure"
+    assert found.format_name == "Azure"
     assert columns(found.requests, "text_tokens", "output_tokens") == [[4808, 110], [10, 27]]
     assert found.requests.arrival_s.tolist() == [0.0, pytest.approx(0.0520012, abs=1e-12)]
 
@@ -88,20 +88,20 @@ def test_mooncake_counts_milliseconds(trace: Any) -> None:
             {"timestamp": 3052, "input_length": 7319, "output_length": 490, "hash_ids": [0, 14]},
         )
     )
-    assert found.form == "Mooncake"
+    assert found.format_name == "Mooncake"
     assert columns(found.requests, "arrival_s", "text_tokens") == [[0.0, 3.052], [6758, 7319]]
 
 
 def test_bailian_counts_seconds_under_the_same_names(trace: Any) -> None:
     row = {"chat_id": 159, "parent_chat_id": -1, "input_length": 521, "output_length": 132, "type": "text", "turn": 1}
     found = trace(lines({**row, "timestamp": 61.114}, {**row, "timestamp": 62.5}))
-    assert found.form == "Bailian"
+    assert found.format_name == "Bailian"
     assert found.requests.arrival_s.tolist() == pytest.approx([0, 1.386])
 
 
 def test_a_clock_of_ones_own(trace: Any) -> None:
     rows = [{"timestamp": stamp, "input_length": 5, "output_length": 6} for stamp in (0, 2)]
-    assert trace(lines(*rows), clock="s").requests.arrival_s.tolist() == [0, 2]
+    assert trace(lines(*rows), time_unit="s").requests.arrival_s.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("prompt", ["prompt_len", "prompt_tokens", "input_len", "input_length", "input_tokens"])
@@ -122,10 +122,10 @@ def test_a_result_of_vllm_bench_serve(trace: Any) -> None:
     }
     for content in (json.dumps(result), json.dumps(result, indent=2)):
         found = trace(content)
-        assert found.form == "vLLM result"
+        assert found.format_name == "vLLM result"
         # Its requests stand in order of their numbers, which is not quite that of their start.
         assert columns(found.requests, "arrival_s", "text_tokens") == [[0.0, 0.75, 1.5], [10, 40, 20]]
-        assert found.left_out == 1
+        assert found.skipped_rows == 1
     del result["start_times"]
     with pytest.raises(InputError, match="rate = None: give one"):
         trace(json.dumps(result))
@@ -152,7 +152,7 @@ def test_images_in_every_way(trace: Any) -> None:
     assert made.image_width.tolist() == [TYPICAL, 640, 900, TYPICAL, TYPICAL, TYPICAL, 336, TYPICAL]
     assert made.visual_tokens.tolist() == [BY_SIZE] * 4 + [1728, 576] + [BY_SIZE] * 2
     assert made.image_of.tolist() == [-1, 0, 1, -1, 0, -1, -1, -1]
-    assert found.resized == 1
+    assert found.resized_requests == 1
 
 
 def test_a_trace_without_images_takes_those_of_the_caller(trace: Any) -> None:
@@ -170,8 +170,8 @@ def test_a_limit_looks_at_the_head_of_a_file_alone(trace: Any) -> None:
     head = BURST + "1,m,4,5,9,x\n2,m,4,0,4,x\n3,m,4,5,9,x\n"
     found = trace(head + "4,m,4,5,9,x\nrubbish\n", limit=2)
     assert columns(found.requests, "arrival_s") == [[0.0, 2.0]]
-    assert found.left_out == 1
-    assert trace(head + "4,m,4,0,4,x\n" * 3, limit=1).left_out == 0
+    assert found.skipped_rows == 1
+    assert trace(head + "4,m,4,0,4,x\n" * 3, limit=1).skipped_rows == 0
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -345,11 +345,16 @@ def test_rubbish_is_an_input_error(content: bytes, tmp_path_factory: Any) -> Non
 CELLS = st.sampled_from(["", "1", "2.0", "-1", "x", '"', "nan", "1e3", "2023-11-16 18:17:03", "\n", "{", "é"])
 
 
-@given(form=st.sampled_from([form for form in FORMATS if form.ordered]), cells=st.lists(CELLS, min_size=3, max_size=9))
-def test_any_cells_are_requests_or_an_input_error(form: Any, cells: list[str], tmp_path_factory: Any) -> None:
+@given(
+    trace_format=st.sampled_from([trace_format for trace_format in FORMATS if trace_format.ordered]),
+    cells=st.lists(CELLS, min_size=3, max_size=9),
+)
+def test_any_cells_are_requests_or_an_input_error(trace_format: Any, cells: list[str], tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("cells") / "trace"
     body = "\n".join(",".join(cells[at : at + 3]) for at in range(0, len(cells), 3))
-    path.write_text(f"{form.time[0]},{form.text[0]},{form.output[0]}\n{body}\n")
+    path.write_text(
+        f"{trace_format.time_columns[0]},{trace_format.prompt_columns[0]},{trace_format.output_columns[0]}\n{body}\n"
+    )
     try:
         made = read_trace(str(path)).requests
     except InputError:

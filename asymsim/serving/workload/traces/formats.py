@@ -1,4 +1,4 @@
-"""Forms of request traces: what each calls its columns, and what its times count."""
+"""Formats of request traces: the names of their columns and the unit of their times."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Literal
 
 from asymsim.util.errors import InputError
 
-Clock = Literal["s", "ms", "date"]
+TimeUnit = Literal["s", "ms", "date"]
 
 
 @dataclass(frozen=True)
 class TraceFormat:
-    """One form; it is told from its columns.
+    """A trace format, recognised by its columns.
 
     Attributes
     ----------
     name : str
-    text, output, time : tuple of str
-        Names of the columns of prompt tokens, of generated tokens and of the arrival; the first that a file has.
-    clock : {"s", "ms", "date"}
-        What the times are.
-    marker : str
-        A column that tells this form from a later one of the same names.
+    prompt_columns, output_columns, time_columns : tuple of str
+        Names of the columns of prompt tokens, of generated tokens and of the arrival; the first one in a file counts.
+    time_unit : {"s", "ms", "date"}
+        Unit of the times.
+    marker_column : str
+        Column that distinguishes this format from a later one with the same names.
     ordered : bool
-        Whether the requests must stand in order of their arrival; they are sorted otherwise.
+        Whether requests must be in order of their arrival; they are sorted otherwise.
     """
 
     name: str
-    text: tuple[str, ...]
-    output: tuple[str, ...]
-    time: tuple[str, ...]
-    clock: Clock = "s"
-    marker: str = ""
+    prompt_columns: tuple[str, ...]
+    output_columns: tuple[str, ...]
+    time_columns: tuple[str, ...]
+    time_unit: TimeUnit = "s"
+    marker_column: str = ""
     ordered: bool = True
 
 
@@ -43,12 +43,12 @@ FORMATS = (
     TraceFormat("BurstGPT", ("Request tokens",), ("Response tokens",), ("Timestamp",)),
     # github.com/Azure/AzurePublicDataset, AzureLLMInferenceDataset2023.md and 2024.md (text), and
     # AzureLMMInferenceDataset2025.md (with NumImages; its prompts are sent with so many tokens *and* images).
-    TraceFormat("Azure", ("ContextTokens",), ("GeneratedTokens",), ("TIMESTAMP",), clock="date"),
+    TraceFormat("Azure", ("ContextTokens",), ("GeneratedTokens",), ("TIMESTAMP",), time_unit="date"),
     # github.com/alibaba-edu/qwen-bailian-usagetraces-anon, as AIPerf's documentation describes it: the names of
     # Mooncake, but seconds.
-    TraceFormat("Bailian", ("input_length",), ("output_length",), ("timestamp",), marker="chat_id"),
+    TraceFormat("Bailian", ("input_length",), ("output_length",), ("timestamp",), marker_column="chat_id"),
     # github.com/kvcache-ai/Mooncake, FAST25-release/traces: milliseconds (AIPerf documentation, Mooncake traces).
-    TraceFormat("Mooncake", ("input_length",), ("output_length",), ("timestamp",), clock="ms"),
+    TraceFormat("Mooncake", ("input_length",), ("output_length",), ("timestamp",), time_unit="ms"),
     # github.com/vllm-project/vllm, vllm/benchmarks/serve.py: the lists that --save-detailed adds to a result,
     # start_times since pull request 32667. A client starts requests in nearly, not quite, the order of their numbers.
     TraceFormat("vLLM result", ("input_lens",), ("output_lens",), ("start_times",), ordered=False),
@@ -61,8 +61,8 @@ FORMATS = (
     ),
 )
 
-# Optional columns of any form; ``images`` is a list of [height, width] in JSON.
-IMAGES = {
+# Optional columns of any format; ``images`` is a list of [height, width] in JSON.
+IMAGE_COLUMN_NAMES = {
     "num_images": ("num_images", "NumImages"),
     "image_height": ("image_height",),
     "image_width": ("image_width",),
@@ -73,21 +73,26 @@ IMAGES = {
 
 
 def detect_format(path: str, names: tuple[str, ...]) -> TraceFormat:
-    """The form whose columns these are.
+    """Format of a file with these column names.
 
     Raises
     ------
     InputError
-        If there is none.
+        If no format has them.
     """
-    for form in FORMATS:
-        counted = first_present(form.text, names) and first_present(form.output, names)
-        if counted and (not form.marker or form.marker in names):
-            return form
-    known = "; ".join(f"{form.text[0]}, {form.output[0]} ({form.name})" for form in FORMATS if not form.marker)
-    raise InputError(f"{path}: columns", ", ".join(names), f"needs both counts of one form: {known}")
+    for trace_format in FORMATS:
+        count_columns = (trace_format.prompt_columns, trace_format.output_columns)
+        has_counts = all(first_present(wanted, names) for wanted in count_columns)
+        if has_counts and (not trace_format.marker_column or trace_format.marker_column in names):
+            return trace_format
+    supported = "; ".join(
+        f"{trace_format.prompt_columns[0]}, {trace_format.output_columns[0]} ({trace_format.name})"
+        for trace_format in FORMATS
+        if not trace_format.marker_column
+    )
+    raise InputError(f"{path}: columns", ", ".join(names), f"needs both counts of one format: {supported}")
 
 
 def first_present(wanted: tuple[str, ...], names: tuple[str, ...]) -> str | None:
-    """The first of some names that a file has."""
+    """First of the wanted names that a file has."""
     return next((name for name in wanted if name in names), None)

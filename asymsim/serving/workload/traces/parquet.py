@@ -1,4 +1,4 @@
-"""Rows of a trace in Parquet, such as a simulation's own record."""
+"""Rows of a trace in Parquet, such as a simulation's request log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAGIC = b"PAR1"
 
 
 def is_parquet(path: str) -> bool:
-    """Whether a file begins as Parquet does; one that cannot be read does not."""
+    """Whether a file begins with Parquet's magic number; False for one that cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -23,7 +23,7 @@ def is_parquet(path: str) -> bool:
 
 
 def parquet_rows(path: str) -> Rows:
-    """Look at the columns of a Parquet file.
+    """Rows of a Parquet file.
 
     Raises
     ------
@@ -37,14 +37,14 @@ def parquet_rows(path: str) -> Rows:
         file = parquet.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         raise InputError("trace", path, f"cannot be read ({str(error).splitlines()[0]})") from None
-    known = tuple(file.schema_arrow.names)
+    columns = tuple(file.schema_arrow.names)
 
     def chunks(wanted: tuple[str, ...], size: int) -> Iterator[Chunk]:
-        first = 1
-        for batch in file.iter_batches(size, columns=[name for name in wanted if name in known]):
-            none = [None] * len(batch)
-            columns = [batch.column(name).to_pylist() if name in known else none for name in wanted]
-            yield np.arange(first, first + len(batch)), columns
-            first += len(batch)
+        first_row = 1
+        for batch in file.iter_batches(size, columns=[name for name in wanted if name in columns]):
+            nulls = [None] * len(batch)
+            values = [batch.column(name).to_pylist() if name in columns else nulls for name in wanted]
+            yield np.arange(first_row, first_row + len(batch)), values
+            first_row += len(batch)
 
-    return Rows(path, known, chunks, unit="row")
+    return Rows(path, columns, chunks, unit="row")

@@ -1,4 +1,4 @@
-"""Rows of a trace file, whatever its form: CSV with a header, or one JSON object a line; plain or gzipped."""
+"""Rows of a trace file in any format: CSV with a header, or one JSON object a line; plain or gzipped."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Chunk = tuple[Array, list[list[Any]]]
 
 @dataclass(frozen=True)
 class Rows:
-    """A table of raw values.
+    """Table of raw values.
 
     Attributes
     ----------
     path : str
     names : tuple of str
-        The header, or the keys of the first object.
+        Names in the header, or keys of the first object.
     chunks : callable
-        Takes names and a number of rows, and yields, for so many rows at a time, the line of each as an editor counts,
-        and a list of raw values for each name: text of CSV, values of JSON, None where a row has none.
+        Takes names and a chunk size in rows. Yields, for each chunk, the rows' line numbers as in an editor and a list
+        of raw values for each name: text of CSV, values of JSON, None where a row has no value.
     unit : str
-        What the line numbers count.
+        Unit of the line numbers.
     """
 
     path: str
@@ -40,23 +40,23 @@ class Rows:
     unit: str = "line"
 
     def error(self, line: int, name: str, value: object, remedy: str) -> InputError:
-        """What to raise for one value."""
+        """Error that names one value."""
         return InputError(f"{self.path}: {self.unit} {line}: {name}", value, remedy)
 
 
 def open_rows(path: str) -> Rows:
-    """Look at the head of a file.
+    """Rows of a CSV or JSON file, opened at its head.
 
     Raises
     ------
     InputError
-        If it cannot be read or is empty. The chunks raise it too, for what is wrong further down.
+        If the file cannot be read or is empty; the chunks raise it for errors further down.
     """
-    for number, line in _lines(path):
+    for line_number, line in _lines(path):
         if not line.strip():
             continue
         if line.lstrip()[0] == "{":
-            return _json_rows(path, number, line)
+            return _json_rows(path, line_number, line)
         if line.lstrip()[0] == "[":
             raise InputError("trace", path, "holds a JSON list; give one object a line, without brackets around them")
         return _csv_rows(path)
@@ -64,17 +64,19 @@ def open_rows(path: str) -> Rows:
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
-    """The lines of a text file with their numbers, from 1."""
+    """Lines of a text file with their numbers, from 1."""
     try:
         with open(path, "rb") as file:
             gzipped = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if gzipped else open(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
+            for line_number, raw in enumerate(file, start=1):
                 try:
-                    yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                    yield line_number, raw.decode("utf-8-sig" if line_number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
                     remedy = f"not UTF-8 at its byte {error.start + 1}; save the file as UTF-8 text"
-                    raise InputError(f"{path}: line {number}", raw[error.start : error.start + 8], remedy) from None
+                    raise InputError(
+                        f"{path}: line {line_number}", raw[error.start : error.start + 8], remedy
+                    ) from None
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise InputError("trace", path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
@@ -94,54 +96,54 @@ def _csv_rows(path: str) -> Rows:
     def chunks(wanted: tuple[str, ...], size: int) -> Iterator[Chunk]:
         places = [header.index(name) if name in header else None for name in wanted]
         lines: list[int] = []
-        kept: list[list[str]] = []
+        rows_read: list[list[str]] = []
 
         def chunk() -> Chunk:
-            columns = list(zip(*kept, strict=True))
-            empty = [None] * len(kept)
+            columns = list(zip(*rows_read, strict=True))
+            empty = [None] * len(rows_read)
             return np.array(lines), [empty if place is None else list(columns[place]) for place in places]
 
-        body = rows()
-        next(body)
-        for line, row in body:
+        reader_rows = rows()
+        next(reader_rows)
+        for line, row in reader_rows:
             if len(row) != len(header):
                 raise InputError(f"{path}: line {line}", ",".join(row), f"give {len(header)} values, as the header has")
             lines.append(line)
-            kept.append(row)
+            rows_read.append(row)
             if len(lines) == size:
                 yield chunk()
-                lines, kept = [], []
+                lines, rows_read = [], []
         if lines:
             yield chunk()
 
     return Rows(path, header, chunks)
 
 
-def _json_rows(path: str, number: int, line: str) -> Rows:
+def _json_rows(path: str, line_number: int, line: str) -> Rows:
     try:
-        first = json.loads(line)
+        first_object = json.loads(line)
     except (ValueError, RecursionError) as error:
-        # One object over many lines, perhaps.
+        # The file may be one object over many lines.
         try:
-            first = json.loads("".join(text for _, text in _lines(path)))
+            first_object = json.loads("".join(text for _, text in _lines(path)))
         except (ValueError, RecursionError):
-            raise _no_json(path, number, line, error) from None
-    if "input_lens" in first:
-        return _document_rows(path, first)
+            raise _no_json(path, line_number, line, error) from None
+    if "input_lens" in first_object:
+        return _document_rows(path, first_object)
 
     def chunks(wanted: tuple[str, ...], size: int) -> Iterator[Chunk]:
         lines: list[int] = []
         columns: list[list[Any]] = [[] for _ in wanted]
-        for number, line in _lines(path):
+        for line_number, line in _lines(path):
             if line.isspace():
                 continue
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise _no_json(path, number, line, error) from None
+                raise _no_json(path, line_number, line, error) from None
             if type(row) is not dict:
-                raise InputError(f"{path}: line {number}", line.strip(), "give one JSON object a line")
-            lines.append(number)
+                raise InputError(f"{path}: line {line_number}", line.strip(), "give one JSON object a line")
+            lines.append(line_number)
             for column, name in zip(columns, wanted, strict=True):
                 column.append(row.get(name))
             if len(lines) == size:
@@ -150,15 +152,15 @@ def _json_rows(path: str, number: int, line: str) -> Rows:
         if lines:
             yield np.array(lines), columns
 
-    return Rows(path, tuple(first), chunks)
+    return Rows(path, tuple(first_object), chunks)
 
 
-def _no_json(path: str, number: int, line: str, error: Exception) -> InputError:
-    return InputError(f"{path}: line {number}", line.strip(), f"is no JSON ({error}); give one object a line")
+def _no_json(path: str, line_number: int, line: str, error: Exception) -> InputError:
+    return InputError(f"{path}: line {line_number}", line.strip(), f"is no JSON ({error}); give one object a line")
 
 
 def _document_rows(path: str, document: dict[str, Any]) -> Rows:
-    """What ``vllm bench serve --save-detailed`` wrote: one object, with a list of one number a request for each key."""
+    """Rows of a result of ``vllm bench serve --save-detailed``: one object of lists, one number for each request."""
     names = tuple(name for name in ("input_lens", "output_lens", "start_times") if name in document)
     sizes = [len(document[name]) if isinstance(document[name], list) else -1 for name in names]
     if min(sizes) < 0 or max(sizes) != min(sizes):
