@@ -85,8 +85,8 @@ class ClusterConfig:
         Least loaded: the replica with the fewest requests, waiting ones counted four times as in vLLM; the first of
         equals.
     transfer_bytes_per_s, transfer_latency_s : float
-        Of the link between pools, over which each replica sends embeddings and KV caches one after the other; 50 GB/s
-        is a 400 Gb/s link (NVIDIA ConnectX-7 datasheet).
+        Bandwidth and latency of the link between pools, over which each replica sends embeddings and KV caches one
+        after the other; 50 GB/s is a 400 Gb/s link (NVIDIA ConnectX-7 datasheet).
     concurrency : int
         Most requests in flight, as with ``--max-concurrency`` of ``vllm bench serve``; each further request is sent
         when another completes. 0: no limit.

@@ -27,7 +27,7 @@ class WorkloadSpec:
     Attributes
     ----------
     target_request_rate : float, optional
-        Requests a second. Without a rate and a trace all requests arrive at once, and concurrency sets the pace.
+        Requests a second. Without a rate and a trace all requests arrive at once, up to the concurrency limit.
     arrival : {"poisson", "gamma", "constant"}
         Gaps between requests: exponential; gamma, by the burstiness; all equal.
     burstiness : float

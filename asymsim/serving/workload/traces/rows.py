@@ -94,14 +94,14 @@ def _csv_rows(path: str) -> Rows:
     header = tuple(name.strip() for name in next(rows())[1])
 
     def chunks(wanted: tuple[str, ...], size: int) -> Iterator[Chunk]:
-        places = [header.index(name) if name in header else None for name in wanted]
+        positions = [header.index(name) if name in header else None for name in wanted]
         lines: list[int] = []
         rows_read: list[list[str]] = []
 
         def chunk() -> Chunk:
             columns = list(zip(*rows_read, strict=True))
             empty = [None] * len(rows_read)
-            return np.array(lines), [empty if place is None else list(columns[place]) for place in places]
+            return np.array(lines), [empty if position is None else list(columns[position]) for position in positions]
 
         reader_rows = rows()
         next(reader_rows)
