@@ -1,4 +1,4 @@
-"""Without others about, a request takes what `asymsim.estimate` says, to the bit."""
+"""Lone requests and static batches: the simulation has the latencies of `asymsim.estimate` to the bit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOKENS = {"text_tokens": 64, "output_tokens": 128}
 
 
 def alike(name: str, model: str) -> bool:
-    """Whether a method works on a model and treats all samples alike; else `estimate` is a mean over what may come."""
+    """Whether a method works on a model with one schedule; with several, `estimate` is a mean over them."""
     try:
         return len(resolve(Scenario(model=model, method=name)).schedules) == 1
     except AsymsimError:
@@ -49,11 +49,11 @@ def test_one_request_takes_what_estimate_says(name: str, model: str) -> None:
     for host in HOSTS:
         scenario = Scenario(model=model, method=name, **TOKENS, **host)
         expected = asymsim.estimate(scenario).latency
-        made = simulate(scenario, make_requests([0.25], **TOKENS), ROOM)
-        assert made.queue_s[0] == 0.0
-        assert made.ttft_s[0] == expected.ttft_s.p50
-        assert (made.e2e_s - made.ttft_s)[0] / 127 == expected.tpot_s.p50
-        assert made.e2e_s[0] == expected.e2e_s.p50
+        result = simulate(scenario, make_requests([0.25], **TOKENS), ROOM)
+        assert result.queue_s[0] == 0.0
+        assert result.ttft_s[0] == expected.ttft_s.p50
+        assert (result.e2e_s - result.ttft_s)[0] / 127 == expected.tpot_s.p50
+        assert result.e2e_s[0] == expected.e2e_s.p50
 
 
 @pytest.mark.parametrize("batch", [2, 8, 32, 11])
@@ -61,30 +61,32 @@ def test_one_request_takes_what_estimate_says(name: str, model: str) -> None:
 @pytest.mark.parametrize("model", ["llava-1.5-7b", "qwen2.5-vl-7b", "gemma-3-4b-it"])
 def test_equal_requests_at_once_are_a_static_batch(model: str, name: str, batch: int) -> None:
     """To the bit in powers of two, but for a method's own work: its share by batch has 20 bits."""
-    together = asymsim.estimate(Scenario(model=model, method=name, batch_size=batch, **TOKENS)).latency
-    made = simulate(Scenario(model=model, method=name, **TOKENS), make_requests(np.zeros(batch), **TOKENS), ROOM)
-    assert made.engine_steps == 128
-    for column in (made.ttft_s, made.e2e_s):
+    batch_latency = asymsim.estimate(Scenario(model=model, method=name, batch_size=batch, **TOKENS)).latency
+    result = simulate(Scenario(model=model, method=name, **TOKENS), make_requests(np.zeros(batch), **TOKENS), ROOM)
+    assert result.engine_steps == 128
+    for column in (result.ttft_s, result.e2e_s):
         assert len(set(column)) == 1
-    tpot_s = (made.e2e_s - made.ttft_s)[0] / 127
+    tpot_s = (result.e2e_s - result.ttft_s)[0] / 127
     # Between powers of two what requests share is interpolated.
-    within = 0.01 if batch == 11 else 1e-6
-    assert made.ttft_s[0] == pytest.approx(together.ttft_s.p50, rel=within)
-    assert tpot_s == pytest.approx(together.tpot_s.p50, rel=within)
-    assert tpot_s == together.tpot_s.p50 or name == "h2o"
-    assert made.ttft_s[0] == together.ttft_s.p50 or together.selection_s.p50 > 0 or batch == 11
+    tolerance = 0.01 if batch == 11 else 1e-6
+    assert result.ttft_s[0] == pytest.approx(batch_latency.ttft_s.p50, rel=tolerance)
+    assert tpot_s == pytest.approx(batch_latency.tpot_s.p50, rel=tolerance)
+    assert tpot_s == batch_latency.tpot_s.p50 or name == "h2o"
+    assert result.ttft_s[0] == batch_latency.ttft_s.p50 or batch_latency.selection_s.p50 > 0 or batch == 11
 
 
 def test_budgets_that_adapt_are_drawn_with_their_shares() -> None:
     """Each request gets one schedule of the mixture; all of them together what `estimate` expects on average."""
     scenario = Scenario(model="llava-1.5-7b", method="asymvlm", keep=0.5, **TOKENS)
-    bound = resolve(scenario)
-    assert len(bound.schedules) > 1
+    resolved = resolve(scenario)
+    assert len(resolved.schedules) > 1
     number = 20_000
-    made = simulate(scenario, make_requests(10.0 * np.arange(number), **TOKENS))
-    found = Counter(made.prompt_tokens.tolist())
-    assert len(found) == len({share for share, _ in bound.schedules})
-    for share, count in zip(sorted(share for share, _ in bound.schedules), sorted(found.values()), strict=True):
+    result = simulate(scenario, make_requests(10.0 * np.arange(number), **TOKENS))
+    prompt_counts = Counter(result.prompt_tokens.tolist())
+    assert len(prompt_counts) == len({share for share, _ in resolved.schedules})
+    for share, count in zip(
+        sorted(share for share, _ in resolved.schedules), sorted(prompt_counts.values()), strict=True
+    ):
         assert count / number == pytest.approx(share, abs=4 * np.sqrt(share / number))
     expected = asymsim.estimate(scenario).latency
-    assert made.ttft_s.mean() == pytest.approx(expected.ttft_s.p50, rel=0.01)
+    assert result.ttft_s.mean() == pytest.approx(expected.ttft_s.p50, rel=0.01)

@@ -1,4 +1,4 @@
-"""The trace is one that viewers accept: spans that begin and end, times that never fall, steps that do not overlap."""
+"""Chrome traces that viewers accept: spans that start and end, non-decreasing times, steps without overlap."""
 
 from __future__ import annotations
 

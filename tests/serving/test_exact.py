@@ -1,4 +1,4 @@
-"""Queues whose answer is known: the simulation against closed forms and recursions of queueing theory."""
+"""Queues with known solutions: the simulation against closed forms and recursions of queueing theory."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_one_at_a_time_is_the_queue_m_d_1(seed: int) -> None:
     W = rho S / (2 (1 - rho)); E[W^2] = 2 W^2 + lambda S^3 / (3 (1 - rho)) (Kleinrock 1975, section 5.7).
     """
     service, load = service_s(), 0.5
-    made = simulate(LLAVA, alike(Arrivals(rate=load / service, seed=seed).times(500_000)), ONE_AT_A_TIME)
+    result = simulate(LLAVA, alike(Arrivals(rate=load / service, seed=seed).times(500_000)), ONE_AT_A_TIME)
     mean = load * service / (2 * (1 - load))
     second = 2 * mean**2 + load * service**2 / (3 * (1 - load))
-    assert made.queue_s.mean() == pytest.approx(mean, rel=0.01)
-    assert np.mean(made.queue_s**2) == pytest.approx(second, rel=0.03)
+    assert result.queue_s.mean() == pytest.approx(mean, rel=0.01)
+    assert np.mean(result.queue_s**2) == pytest.approx(second, rel=0.03)
     # Poisson arrivals see the server busy for the share of time that it is.
-    assert np.mean(made.queue_s == 0) == pytest.approx(1 - load, rel=0.01)
+    assert np.mean(result.queue_s == 0) == pytest.approx(1 - load, rel=0.01)
 
 
 @pytest.mark.parametrize("replicas", [1, 3, 8])
@@ -72,11 +72,11 @@ def test_waits_behind_a_round_robin_are_those_of_lindley_to_the_tick(replicas: i
     service = service_s()
     arrival_s = Arrivals(rate=load * replicas / service, seed=7).times(4000)
     fleet = ClusterConfig(replicas=replicas, router="round_robin")
-    made = simulate(LLAVA, alike(arrival_s), ONE_AT_A_TIME, fleet)
+    result = simulate(LLAVA, alike(arrival_s), ONE_AT_A_TIME, fleet)
     for first in range(replicas):
         own = slice(first, None, replicas)
-        assert (ticks(made.queue_s[own]) == waits(ticks(arrival_s[own]), ticks(service))).all()
-        assert (made.replica[own] == first).all()
+        assert (ticks(result.queue_s[own]) == waits(ticks(arrival_s[own]), ticks(service))).all()
+        assert (result.replica[own] == first).all()
 
 
 @pytest.mark.parametrize("replicas", [1, 4])
@@ -84,9 +84,9 @@ def test_even_arrivals_that_can_be_served_never_wait(replicas: int) -> None:
     service = int(ticks(service_s()))
     for gap in (service, 2 * service):
         arrival_s = np.repeat(np.arange(300) * gap, replicas) / TICKS_PER_S
-        made = simulate(LLAVA, alike(arrival_s), ONE_AT_A_TIME, ClusterConfig(replicas=replicas))
-        assert not made.queue_s.any()
-        assert set(ticks(made.e2e_s)) == {service}
+        result = simulate(LLAVA, alike(arrival_s), ONE_AT_A_TIME, ClusterConfig(replicas=replicas))
+        assert not result.queue_s.any()
+        assert set(ticks(result.e2e_s)) == {service}
     late = simulate(LLAVA, alike(np.arange(300) * (service - 5) / TICKS_PER_S), ONE_AT_A_TIME)
     assert (ticks(late.queue_s) == 5 * np.arange(300)).all()
 
@@ -101,9 +101,9 @@ def test_turns_of_equal_requests_are_one_shared_queue(servers: int) -> None:
     service, load = service_s(), 0.8
     turns = servers * np.arange(1, 1000)
     mean = service * (poisson.sf(turns - 1, turns * load) - poisson.sf(turns, turns * load) / load).sum()
-    asked = alike(Arrivals(rate=load * servers / service, seed=2).times(150_000))
+    requests = alike(Arrivals(rate=load * servers / service, seed=2).times(150_000))
     routed = {
-        router: simulate(LLAVA, asked, ONE_AT_A_TIME, ClusterConfig(replicas=servers, router=router)).queue_s.mean()
+        router: simulate(LLAVA, requests, ONE_AT_A_TIME, ClusterConfig(replicas=servers, router=router)).queue_s.mean()
         for router in ROUTERS
     }
     assert routed["round_robin"] == pytest.approx(mean, rel=0.03)
@@ -140,21 +140,21 @@ def test_a_seed_gives_the_same_bytes_on_any_number_of_threads() -> None:
 )
 def test_what_comes_in_goes_out(load: WorkloadSpec, fleet: ClusterConfig) -> None:
     """Tokens, time at work and cache are neither lost nor made; Little's law is met by the samples."""
-    asked = requests_for(load, LLAVA)
-    made = simulate(LLAVA, asked, cluster_config=fleet)
-    done = made.status == DONE
-    assert made.gap_histogram.sum() == (asked.output_tokens[done] - 1).sum()
-    assert (made.busy_s <= made.end_s).all()
-    assert np.nanmax(made.sent_s + made.e2e_s) == made.end_s
-    assert ((made.queue_s <= made.ttft_s) & (made.ttft_s <= made.e2e_s))[done].all()
-    assert 0 < made.timeline["kv_peak_bytes"].max() <= made.kv_capacity_bytes
+    requests = requests_for(load, LLAVA)
+    result = simulate(LLAVA, requests, cluster_config=fleet)
+    done = result.status == DONE
+    assert result.gap_histogram.sum() == (requests.output_tokens[done] - 1).sum()
+    assert (result.busy_s <= result.end_s).all()
+    assert np.nanmax(result.sent_s + result.e2e_s) == result.end_s
+    assert ((result.queue_s <= result.ttft_s) & (result.ttft_s <= result.e2e_s))[done].all()
+    assert 0 < result.timeline["kv_peak_bytes"].max() <= result.kv_capacity_bytes
     # In the system on average, over all the time, is rate x mean time in the system; those on their way between pools
     # are in neither queue nor step.
-    inside = ((made.timeline["waiting"] + made.timeline["running"]) * windows_s(made)).sum()
-    moving = made.e2e_s[done].sum() - inside
+    inside = ((result.timeline["waiting"] + result.timeline["running"]) * windows_s(result)).sum()
+    moving = result.e2e_s[done].sum() - inside
     assert moving == pytest.approx(0, abs=1e-9 * inside) if fleet.replicas else 0 < moving < 0.1 * inside
-    assert (made.timeline["busy"] * windows_s(made)).sum() == pytest.approx(made.busy_s.sum())
+    assert (result.timeline["busy"] * windows_s(result)).sum() == pytest.approx(result.busy_s.sum())
 
 
-def windows_s(made: SimulationResult) -> np.ndarray[Any, Any]:
-    return np.diff(np.append(made.timeline["start_s"], made.end_s))
+def windows_s(result: SimulationResult) -> np.ndarray[Any, Any]:
+    return np.diff(np.append(result.timeline["start_s"], result.end_s))

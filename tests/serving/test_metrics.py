@@ -1,4 +1,4 @@
-"""The figures of a run against vLLM's definitions, and what becomes of them where there is nothing to sum up."""
+"""Metrics of a run against vLLM's definitions, also where a figure has no values."""
 
 from __future__ import annotations
 

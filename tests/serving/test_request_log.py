@@ -1,4 +1,4 @@
-"""Rows of requests as readers of Parquet and CSV find them."""
+"""Request log as read back from Parquet and CSV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oracles.served_by_hand import served
 
 
 @pytest.fixture
-def made() -> Any:
+def result() -> Any:
     nan = np.nan
     return served(
         [0.0, 2.0**-42, 1e6],
@@ -35,9 +35,9 @@ def test_every_column_is_described_and_there() -> None:
     assert all(len(text) > 10 for text in COLUMNS.values())
 
 
-def test_parquet_has_types_units_and_nulls(made: Any) -> None:
+def test_parquet_has_types_units_and_nulls(result: Any) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    table = parquet.read_table(io.BytesIO(parquet_bytes(made)))
+    table = parquet.read_table(io.BytesIO(parquet_bytes(result)))
     assert table.column_names == list(COLUMNS)
     assert str(table.schema.field("status").type).startswith("dictionary<values=string")
     assert table.schema.field("ttft_s").metadata == {b"description": COLUMNS["ttft_s"].encode()}
@@ -48,8 +48,8 @@ def test_parquet_has_types_units_and_nulls(made: Any) -> None:
     assert table["ttft_s"].null_count == 1
 
 
-def test_csv_says_the_same(made: Any) -> None:
-    rows = list(csv.DictReader(io.StringIO(csv_bytes(made).decode())))
+def test_csv_says_the_same(result: Any) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_bytes(result).decode())))
     assert [row["status"] for row in rows] == ["done", "done", "too_long"]
     assert [row["ttft_s"] for row in rows] == ["0.5", "0.25", ""]
     assert [row["output_tokens"] for row in rows] == ["11", "1", "5"]
@@ -62,9 +62,9 @@ def test_no_requests_are_a_file_without_rows() -> None:
     assert csv_bytes(empty).decode() == ",".join(COLUMNS) + "\n"
 
 
-def test_the_suffix_says_which(made: Any, tmp_path: Path) -> None:
-    write_request_log(made, tmp_path / "requests.csv")
-    assert (tmp_path / "requests.csv").read_bytes() == csv_bytes(made)
+def test_the_suffix_says_which(result: Any, tmp_path: Path) -> None:
+    write_request_log(result, tmp_path / "requests.csv")
+    assert (tmp_path / "requests.csv").read_bytes() == csv_bytes(result)
     with pytest.raises(InputError, match=r"\.parquet or \.csv"):
-        write_request_log(made, tmp_path / "requests.xlsx")
+        write_request_log(result, tmp_path / "requests.xlsx")
     assert len(STATUS) == 4

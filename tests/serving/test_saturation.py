@@ -1,4 +1,4 @@
-"""A queue that cannot keep up is found, one that can is not; the theory of queues says which is which."""
+"""Saturation of queues whose load relative to capacity is known."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ SEEDS = range(20)
 
 @pytest.mark.parametrize("load", [0.1, 0.5, 0.99, 1.0])
 def test_a_queue_without_chance_that_keeps_up(load: float) -> None:
-    found = backlog(*queue(load, 400, None))
-    assert found.saturated is False
-    assert found.offered_per_s == pytest.approx(load)
-    assert found.growth_per_s == pytest.approx(0.0, abs=1e-9)
+    verdict = backlog(*queue(load, 400, None))
+    assert verdict.saturated is False
+    assert verdict.offered_per_s == pytest.approx(load)
+    assert verdict.growth_per_s == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("load", [1.3, 2.0, 10.0])
 def test_a_queue_without_chance_grows_by_what_is_left_over(load: float) -> None:
-    found = backlog(*queue(load, 400, None))
-    assert found.saturated is True
-    assert found.served_per_s == pytest.approx(1.0, rel=0.02)
-    assert found.growth_per_s == pytest.approx(load - 1.0, rel=0.05)
+    verdict = backlog(*queue(load, 400, None))
+    assert verdict.saturated is True
+    assert verdict.served_per_s == pytest.approx(1.0, rel=0.02)
+    assert verdict.growth_per_s == pytest.approx(load - 1.0, rel=0.05)
 
 
 @pytest.mark.parametrize("load", [0.5, 0.9])
@@ -35,10 +35,10 @@ def test_random_queues_that_keep_up(load: float) -> None:
 
 def test_random_queues_that_do_not() -> None:
     assert sum(bool(backlog(*queue(1.1, 4000, seed)).saturated) for seed in SEEDS) >= 16
-    found = [backlog(*queue(1.3, 4000, seed)) for seed in SEEDS]
-    assert all(each.saturated for each in found)
+    verdicts = [backlog(*queue(1.3, 4000, seed)) for seed in SEEDS]
+    assert all(each.saturated for each in verdicts)
     # One request a second is what the server can do, whatever is asked of it.
-    assert np.mean([each.served_per_s for each in found if each.served_per_s]) == pytest.approx(1.0, rel=0.02)
+    assert np.mean([each.served_per_s for each in verdicts if each.served_per_s]) == pytest.approx(1.0, rel=0.02)
 
 
 def test_many_servers_that_fill_up_are_not_saturated() -> None:
@@ -80,6 +80,6 @@ def test_what_never_ends_stays_in_flight_and_what_is_refused_never_was() -> None
     e2e[100:] = np.nan
     assert backlog(sent, e2e).saturated is True
     status = np.where(np.isnan(e2e), TOO_LONG, DONE)
-    found = backlog_of(served(sent, e2e / 2, e2e, status=status))
-    assert found.saturated is False
-    assert found.offered_per_s == pytest.approx(0.5)
+    verdict = backlog_of(served(sent, e2e / 2, e2e, status=status))
+    assert verdict.saturated is False
+    assert verdict.offered_per_s == pytest.approx(0.5)

@@ -1,4 +1,4 @@
-"""Whole runs of ``asymsim serve-sim``, simulator included: what its files say of each request agrees."""
+"""Files of whole runs of ``asymsim serve-sim``: their figures of each request agree."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ def test_every_method_serves_or_says_why_not(name: str, model: str, capsys: pyte
     if exit_code:
         assert (exit_code, captured.err.count("\n")) == (2, 1)
         return
-    found = json.loads(captured.out)
-    assert found["completed"] == 40
-    assert 0 < found["mean_ttft_ms"] < found["mean_e2el_ms"]
+    document = json.loads(captured.out)
+    assert document["completed"] == 40
+    assert 0 < document["mean_ttft_ms"] < document["mean_e2el_ms"]
 
 
 def test_a_prompt_beyond_the_model_is_named_and_the_others_are_served(tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_prompt_beyond_the_model_is_named_and_the_others_are_served(tmp_path: 
     trace.write_text("arrival_s,text_tokens,output_tokens\n0,100,5\n1,1000000,5\n2,90000000,90000000\n3,200,6\n")
     argv = ("serve-sim", "--model", "llava-1.5-7b", "--trace", str(trace), "--out", str(tmp_path / "run"))
     assert run(argv) == 0
-    found = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert found["rejected_rows"] == {"too_long": [1, 2]}
-    assert (found["completed"], found["failed"]) == (2, 2)
+    document = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert document["rejected_rows"] == {"too_long": [1, 2]}
+    assert (document["completed"], document["failed"]) == (2, 2)
 
 
 def test_a_model_without_images_leaves_them_out_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

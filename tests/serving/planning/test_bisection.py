@@ -15,22 +15,22 @@ ANSWERS = st.lists(st.booleans(), min_size=1, max_size=40)
 
 @given(st.integers(1, 300), st.integers(-3, 400), st.integers(1, 300))
 def test_a_threshold_is_found_from_anywhere(threshold: int, start: int, most: int) -> None:
-    found = fewest(lambda number: number >= threshold, start, most)
-    assert found == (threshold if threshold <= most else None)
+    result = fewest(lambda number: number >= threshold, start, most)
+    assert result == (threshold if threshold <= most else None)
 
 
 @given(ANSWERS, st.integers(1, 40))
 def test_what_is_found_is_enough_and_one_fewer_is_not(answers: list[bool], start: int) -> None:
-    def enough(number: int) -> bool:
+    def is_enough(number: int) -> bool:
         assert 1 <= number <= len(answers)
         return answers[number - 1]
 
-    found = fewest(enough, start, len(answers))
-    if found is None:
+    result = fewest(is_enough, start, len(answers))
+    if result is None:
         assert not answers[-1]
     else:
-        assert enough(found)
-        assert found == 1 or not enough(found - 1)
+        assert is_enough(result)
+        assert result == 1 or not is_enough(result - 1)
 
 
 @given(ANSWERS, st.data(), st.integers(1, 40))
@@ -50,22 +50,22 @@ def test_whatever_the_order_of_answers_more_yes_is_no_more(
 def test_few_numbers_are_tried(threshold: int, start: int) -> None:
     tried: list[int] = []
 
-    def enough(number: int) -> bool:
+    def is_enough(number: int) -> bool:
         tried.append(number)
         return number >= threshold
 
-    fewest(enough, start, 10_000)
+    fewest(is_enough, start, 10_000)
     assert len(tried) == len(set(tried))
     assert len(tried) <= 2 * math.log2(10_000) + 2
 
 
 @given(st.floats(1e-6, 1e6), st.floats(1e-3, 1e3), st.sampled_from([0.3, 0.01, 0.001]))
 def test_the_largest_is_within_its_tolerance(limit: float, start: float, tolerance: float) -> None:
-    found = largest(lambda number: number <= limit, start, tolerance)
-    assert found is not None
-    assert found <= limit <= found * (1 + tolerance)
+    result = largest(lambda number: number <= limit, start, tolerance)
+    assert result is not None
+    assert result <= limit <= result * (1 + tolerance)
 
 
-@pytest.mark.parametrize(("bearable", "found"), [(False, None), (True, math.inf)])
-def test_none_and_all(bearable: bool, found: float | None) -> None:
-    assert largest(lambda number: bearable, 1.0, 0.01) == found
+@pytest.mark.parametrize(("is_met", "result"), [(False, None), (True, math.inf)])
+def test_none_and_all(is_met: bool, result: float | None) -> None:
+    assert largest(lambda number: is_met, 1.0, 0.01) == result

@@ -1,4 +1,4 @@
-"""Goodput curves: what is served is never more than asked, and the sustained rate is where the limits begin to fail."""
+"""Goodput curves: goodput never exceeds the request rate, and the limits fail just above the sustained rate."""
 
 from __future__ import annotations
 

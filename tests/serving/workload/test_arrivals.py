@@ -1,4 +1,4 @@
-"""When requests arrive: the processes' moments, and what a seed fixes."""
+"""Arrival processes: their moments, and the reproducibility of a seed."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def gaps(arrivals: Arrivals, count: int = COUNT) -> np.ndarray:
 
 @pytest.mark.parametrize("burstiness", BURSTINESS)
 def test_gamma_gaps_have_the_moments_of_theory(burstiness: float) -> None:
-    found = gaps(Arrivals(rate=5.0, process="gamma", burstiness=burstiness, seed=1))
+    sampled_gaps = gaps(Arrivals(rate=5.0, process="gamma", burstiness=burstiness, seed=1))
     # The standard error of the mean, and of the variance by the fourth moment of a gamma distribution.
     deviation = 1 / (5 * math.sqrt(burstiness))
-    assert found.mean() == pytest.approx(0.2, abs=4 * deviation / math.sqrt(COUNT))
+    assert sampled_gaps.mean() == pytest.approx(0.2, abs=4 * deviation / math.sqrt(COUNT))
     kurtosis = 3 + 6 / burstiness
     spread = deviation**2 * math.sqrt((kurtosis - 1) / COUNT)
-    assert found.var() == pytest.approx(deviation**2, abs=4 * spread)
+    assert sampled_gaps.var() == pytest.approx(deviation**2, abs=4 * spread)
 
 
 # Of burstier ones, the shortest gaps are below the resolution of the times.
 @pytest.mark.parametrize("burstiness", BURSTINESS[1:])
 def test_gamma_gaps_have_their_distribution(burstiness: float) -> None:
-    found = gaps(Arrivals(rate=1.0, process="gamma", burstiness=burstiness, seed=2), 20_000)
-    assert stats.kstest(found, stats.gamma(burstiness, scale=1 / burstiness).cdf).pvalue > 0.01
+    sampled_gaps = gaps(Arrivals(rate=1.0, process="gamma", burstiness=burstiness, seed=2), 20_000)
+    assert stats.kstest(sampled_gaps, stats.gamma(burstiness, scale=1 / burstiness).cdf).pvalue > 0.01
 
 
 def test_counts_of_poisson_arrivals_vary_as_their_mean() -> None:
@@ -90,8 +90,8 @@ def test_another_seed_is_another_pattern_and_the_same_the_same() -> None:
 
 
 def test_purposes_never_share_a_seed() -> None:
-    made = {seed_of(seed, purpose) for seed in range(100) for purpose in ("arrivals", "text_tokens 0", "kind 0")}
-    assert len(made) == 300
+    seeds = {seed_of(seed, purpose) for seed in range(100) for purpose in ("arrivals", "text_tokens 0", "kind 0")}
+    assert len(seeds) == 300
 
 
 @pytest.mark.parametrize(

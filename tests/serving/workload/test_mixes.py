@@ -1,4 +1,4 @@
-"""Mixes of requests: what is drawn, what a seed fixes, and one line for everything that is wrong with a file."""
+"""Mixes of requests: their samples, the reproducibility of a seed, and one line for each error in a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asymsim.util.errors import InputError, UnknownNameError
 FOLDER = Path(asymsim.serving.workload.mix_file.__file__).parent / "data" / "mixes"
 
 
-def draw(text: str, count: int = 20_000, seed: int = 0) -> Requests:
+def sample(text: str, count: int = 20_000, seed: int = 0) -> Requests:
     return parse(text).sample(np.arange(count, dtype=float), seed)
 
 
@@ -28,51 +28,51 @@ def parse(text: str) -> Mix:
 
 
 def test_fixed_requests_are_all_alike_and_the_rest_is_the_scenario_default() -> None:
-    made = fixed_mix(text_tokens=7, output_tokens=9).sample(np.array([0.0, 2.0]))
-    assert made.text_tokens.tolist() == [7, 7]
-    assert made.output_tokens.tolist() == [9, 9]
-    assert made.num_images.tolist() == [1, 1]
-    assert made.image_height.tolist() == [TYPICAL] * 2
-    assert made.visual_tokens.tolist() == [BY_SIZE] * 2
-    assert made.image_of.tolist() == [-1, -1]
-    assert made.arrival_s.tolist() == [0.0, 2.0]
+    requests = fixed_mix(text_tokens=7, output_tokens=9).sample(np.array([0.0, 2.0]))
+    assert requests.text_tokens.tolist() == [7, 7]
+    assert requests.output_tokens.tolist() == [9, 9]
+    assert requests.num_images.tolist() == [1, 1]
+    assert requests.image_height.tolist() == [TYPICAL] * 2
+    assert requests.visual_tokens.tolist() == [BY_SIZE] * 2
+    assert requests.image_of.tolist() == [-1, -1]
+    assert requests.arrival_s.tolist() == [0.0, 2.0]
     empty = parse("").sample(np.empty(0))
     assert len(empty) == 0
 
 
 def test_a_lognormal_column_has_its_median_and_spread() -> None:
-    made = draw('text_tokens = { distribution = "lognormal", median = 1000, sigma = 0.5 }')
-    logs = np.log(made.text_tokens)
+    requests = sample('text_tokens = { distribution = "lognormal", median = 1000, sigma = 0.5 }')
+    logs = np.log(requests.text_tokens)
     assert logs.mean() == pytest.approx(np.log(1000), abs=0.015)
     assert logs.std() == pytest.approx(0.5, abs=0.01)
 
 
 def test_bounds_hold_the_samples() -> None:
-    made = draw('output_tokens = { distribution = "normal", mean = 100, std = 80, min = 30, max = 150 }')
-    assert (made.output_tokens.min(), made.output_tokens.max()) == (30, 150)
+    requests = sample('output_tokens = { distribution = "normal", mean = 100, std = 80, min = 30, max = 150 }')
+    assert (requests.output_tokens.min(), requests.output_tokens.max()) == (30, 150)
 
 
 def test_listed_values_come_by_their_weights() -> None:
-    made = draw("num_images = { values = [0, 1, 4], weights = [1, 6, 3] }")
-    shares = [(made.num_images == count).mean() for count in (0, 1, 4)]
+    requests = sample("num_images = { values = [0, 1, 4], weights = [1, 6, 3] }")
+    shares = [(requests.num_images == count).mean() for count in (0, 1, 4)]
     assert shares == pytest.approx([0.1, 0.6, 0.3], abs=0.015)
-    assert set(draw("num_images = { values = [5, 6], weights = [0, 1] }").num_images) == {6}
+    assert set(sample("num_images = { values = [5, 6], weights = [0, 1] }").num_images) == {6}
 
 
 def test_columns_listed_together_stay_together() -> None:
-    made = draw('"image_height, image_width" = [[480, 640], [1754, 1240]]')
-    pairs = set(zip(made.image_height.tolist(), made.image_width.tolist(), strict=True))
+    requests = sample('"image_height, image_width" = [[480, 640], [1754, 1240]]')
+    pairs = set(zip(requests.image_height.tolist(), requests.image_width.tolist(), strict=True))
     assert pairs == {(480, 640), (1754, 1240)}
 
 
 def test_columns_of_one_distribution_are_independent() -> None:
-    law = '{ distribution = "uniform", low = 1, high = 1000 }'
-    made = draw(f"text_tokens = {law}\noutput_tokens = {law}")
-    assert abs(np.corrcoef(made.text_tokens, made.output_tokens)[0, 1]) < 0.03
+    distribution = '{ distribution = "uniform", low = 1, high = 1000 }'
+    requests = sample(f"text_tokens = {distribution}\noutput_tokens = {distribution}")
+    assert abs(np.corrcoef(requests.text_tokens, requests.output_tokens)[0, 1]) < 0.03
 
 
 def test_shapes_are_whole_kinds_by_their_weights() -> None:
-    made = draw(
+    requests = sample(
         """
         output_tokens = 5
         [[shapes]]
@@ -87,18 +87,18 @@ def test_shapes_are_whole_kinds_by_their_weights() -> None:
         output_tokens = 50
         """
     )
-    documents = made.text_tokens == 1000
+    documents = requests.text_tokens == 1000
     assert documents.mean() == pytest.approx(0.75, abs=0.015)
-    assert set(made.num_images[documents]) == {4}
-    assert set(made.output_tokens[documents]) == {5}
-    assert set(made.output_tokens[~documents]) == {50}
-    assert set(made.num_images[~documents]) == {1}
+    assert set(requests.num_images[documents]) == {4}
+    assert set(requests.output_tokens[documents]) == {5}
+    assert set(requests.output_tokens[~documents]) == {50}
+    assert set(requests.num_images[~documents]) == {1}
 
 
 def test_a_request_without_images_has_no_visual_tokens() -> None:
-    made = draw("num_images = [0, 2]\nvisual_tokens = 100", 100)
-    assert set(made.visual_tokens[made.num_images == 0]) == {0}
-    assert set(made.visual_tokens[made.num_images == 2]) == {100}
+    requests = sample("num_images = [0, 2]\nvisual_tokens = 100", 100)
+    assert set(requests.visual_tokens[requests.num_images == 0]) == {0}
+    assert set(requests.visual_tokens[requests.num_images == 2]) == {100}
 
 
 REUSE = """
@@ -110,32 +110,32 @@ image_width = { distribution = "uniform", low = 100, high = 2000 }
 
 
 def test_images_are_met_again_as_often_as_the_share_says() -> None:
-    made = draw(REUSE, 50_000)
-    seen = made.num_images > 0
-    again = made.image_of[seen] != np.flatnonzero(seen)
+    requests = sample(REUSE, 50_000)
+    seen = requests.num_images > 0
+    again = requests.image_of[seen] != np.flatnonzero(seen)
     assert again.mean() == pytest.approx(0.6, abs=0.01)
     # A branching process: an image is in 1 / (1 - share) requests on average.
-    assert np.unique(made.image_of[seen], return_counts=True)[1].mean() == pytest.approx(2.5, rel=0.03)
-    assert set(made.image_of[~seen]) == {-1}
+    assert np.unique(requests.image_of[seen], return_counts=True)[1].mean() == pytest.approx(2.5, rel=0.03)
+    assert set(requests.image_of[~seen]) == {-1}
 
 
 def test_the_same_images_have_the_same_sizes_and_were_there_before() -> None:
-    made = draw(REUSE, 3000)
-    rows = np.flatnonzero(made.num_images > 0)
-    first = made.image_of[rows]
+    requests = sample(REUSE, 3000)
+    rows = np.flatnonzero(requests.num_images > 0)
+    first = requests.image_of[rows]
     assert (first <= rows).all()
     for field in ("num_images", "image_height", "image_width", "visual_tokens"):
-        column = getattr(made, field)
+        column = getattr(requests, field)
         assert np.array_equal(column[rows], column[first])
-    assert np.array_equal(made.image_of[first], first)
+    assert np.array_equal(requests.image_of[first], first)
 
 
 def test_no_image_comes_back_from_beyond_the_window() -> None:
-    made = draw("image_reuse = 1\nimage_window = 1", 100)
-    assert set(made.image_of) == {0}
-    made = draw("image_reuse = 0.9\nimage_window = 3", 5000)
-    for image in np.unique(made.image_of):
-        assert np.diff(np.flatnonzero(made.image_of == image)).max(initial=0) <= 3
+    requests = sample("image_reuse = 1\nimage_window = 1", 100)
+    assert set(requests.image_of) == {0}
+    requests = sample("image_reuse = 0.9\nimage_window = 3", 5000)
+    for image in np.unique(requests.image_of):
+        assert np.diff(np.flatnonzero(requests.image_of == image)).max(initial=0) <= 3
 
 
 @given(name=st.sampled_from(mix_names()), seed=st.integers(0, 2**62), count=st.integers(0, 60), more=st.integers(0, 60))
@@ -152,9 +152,9 @@ def test_another_seed_is_other_requests() -> None:
 
 @pytest.mark.parametrize("name", mix_names())
 def test_a_shipped_mix_says_where_each_of_its_numbers_is_from(name: str) -> None:
-    made = load_mix(name.upper()).sample(np.zeros(2000))
+    requests = load_mix(name.upper()).sample(np.zeros(2000))
     for field, (lowest, highest) in COLUMNS.items():
-        column = getattr(made, field)
+        column = getattr(requests, field)
         assert (column <= highest).all()
         assert ((column >= lowest) | (column == (BY_SIZE if field == "visual_tokens" else TYPICAL))).all()
     lines = (FOLDER / f"{name}.toml").read_text().splitlines()
@@ -164,11 +164,11 @@ def test_a_shipped_mix_says_where_each_of_its_numbers_is_from(name: str) -> None
 
 
 def test_the_shipped_mixes_differ_as_their_names_say() -> None:
-    mean = {name: load_mix(name).sample(np.zeros(4000)) for name in mix_names()}
-    assert set(mean) == {"chat", "charts", "dialogue", "documents"}
-    assert mean["documents"].text_tokens.mean() > 5 * mean["chat"].text_tokens.mean()
-    assert mean["charts"].output_tokens.mean() < 30 < 200 < mean["dialogue"].output_tokens.mean()
-    assert mean["documents"].image_height.mean() > 1500
+    by_name = {name: load_mix(name).sample(np.zeros(4000)) for name in mix_names()}
+    assert set(by_name) == {"chat", "charts", "dialogue", "documents"}
+    assert by_name["documents"].text_tokens.mean() > 5 * by_name["chat"].text_tokens.mean()
+    assert by_name["charts"].output_tokens.mean() < 30 < 200 < by_name["dialogue"].output_tokens.mean()
+    assert by_name["documents"].image_height.mean() > 1500
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
@@ -232,9 +232,9 @@ def test_a_bad_path_is_one_line(tmp_path: Path) -> None:
 
 
 def test_an_image_beyond_any_model_is_refused_when_drawn() -> None:
-    made = parse("image_height = [10, 100000]\nimage_width = 100000")
+    requests = parse("image_height = [10, 100000]\nimage_width = 100000")
     with pytest.raises(InputError, match="100000 x 100000"):
-        made.sample(np.zeros(50))
+        requests.sample(np.zeros(50))
 
 
 def test_fixed_values_are_checked() -> None:

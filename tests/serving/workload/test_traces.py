@@ -39,16 +39,18 @@ def lines(*rows: dict[str, Any]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def columns(made: Requests, *names: str) -> list[list[Any]]:
-    return [getattr(made, name).tolist() for name in names]
+def columns(requests: Requests, *names: str) -> list[list[Any]]:
+    return [getattr(requests, name).tolist() for name in names]
 
 
 def test_burstgpt(trace: Any) -> None:
-    found = trace(BURST + "5,ChatGPT,472,18,490,Conversation log\n45.5,GPT-4,1087,0,1087,API log\n50,GPT-4,30,2,32,x\n")
-    assert found.format_name == "BurstGPT"
+    trace_read = trace(
+        BURST + "5,ChatGPT,472,18,490,Conversation log\n45.5,GPT-4,1087,0,1087,API log\n50,GPT-4,30,2,32,x\n"
+    )
+    assert trace_read.format_name == "BurstGPT"
     # The failure, without response tokens, is left out.
-    assert found.skipped_rows == 1
-    assert columns(found.requests, "arrival_s", "text_tokens", "output_tokens", "num_images") == [
+    assert trace_read.skipped_rows == 1
+    assert columns(trace_read.requests, "arrival_s", "text_tokens", "output_tokens", "num_images") == [
         [0.0, 45.0],
         [472, 30],
         [18, 2],
@@ -57,46 +59,50 @@ def test_burstgpt(trace: Any) -> None:
 
 
 def test_a_session_column_changes_nothing(trace: Any) -> None:
-    found = trace("Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens\n1,a,2,m,3,4\n")
-    assert columns(found.requests, "text_tokens", "output_tokens") == [[3], [4]]
+    trace_read = trace("Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens\n1,a,2,m,3,4\n")
+    assert columns(trace_read.requests, "text_tokens", "output_tokens") == [[3], [4]]
 
 
 def test_azure_text(trace: Any) -> None:
-    found = trace(AZURE + "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319612,110,27\n")
-    assert found.format_name == "Azure"
-    assert columns(found.requests, "text_tokens", "output_tokens") == [[4808, 110], [10, 27]]
-    assert found.requests.arrival_s.tolist() == [0.0, pytest.approx(0.0520012, abs=1e-12)]
+    trace_read = trace(AZURE + "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319612,110,27\n")
+    assert trace_read.format_name == "Azure"
+    assert columns(trace_read.requests, "text_tokens", "output_tokens") == [[4808, 110], [10, 27]]
+    assert trace_read.requests.arrival_s.tolist() == [0.0, pytest.approx(0.0520012, abs=1e-12)]
 
 
 @pytest.mark.parametrize("zone", ["Z", "+00:00", "+0530"])
 def test_azure_with_images_and_zones(trace: Any, zone: str) -> None:
     stamps = [f"2024-10-15T12:00:0{second}{zone}" for second in ("0.269", "5.819", "6")]
     rows = zip(stamps, (0, 1, 16), (770, 949, 4564), (491, 126, 137), strict=True)
-    found = trace(
+    trace_read = trace(
         "TIMESTAMP,NumImages,ContextTokens,GeneratedTokens\n" + "".join("{},{},{},{}\n".format(*row) for row in rows),
         image_height=336,
         image_width=448,
     )
-    assert columns(found.requests, "num_images", "image_height", "image_width") == [[0, 1, 16], [336] * 3, [448] * 3]
-    assert found.requests.arrival_s.tolist() == pytest.approx([0, 5.55, 5.731])
+    assert columns(trace_read.requests, "num_images", "image_height", "image_width") == [
+        [0, 1, 16],
+        [336] * 3,
+        [448] * 3,
+    ]
+    assert trace_read.requests.arrival_s.tolist() == pytest.approx([0, 5.55, 5.731])
 
 
 def test_mooncake_counts_milliseconds(trace: Any) -> None:
-    found = trace(
+    trace_read = trace(
         lines(
             {"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]},
             {"timestamp": 3052, "input_length": 7319, "output_length": 490, "hash_ids": [0, 14]},
         )
     )
-    assert found.format_name == "Mooncake"
-    assert columns(found.requests, "arrival_s", "text_tokens") == [[0.0, 3.052], [6758, 7319]]
+    assert trace_read.format_name == "Mooncake"
+    assert columns(trace_read.requests, "arrival_s", "text_tokens") == [[0.0, 3.052], [6758, 7319]]
 
 
 def test_bailian_counts_seconds_under_the_same_names(trace: Any) -> None:
     row = {"chat_id": 159, "parent_chat_id": -1, "input_length": 521, "output_length": 132, "type": "text", "turn": 1}
-    found = trace(lines({**row, "timestamp": 61.114}, {**row, "timestamp": 62.5}))
-    assert found.format_name == "Bailian"
-    assert found.requests.arrival_s.tolist() == pytest.approx([0, 1.386])
+    trace_read = trace(lines({**row, "timestamp": 61.114}, {**row, "timestamp": 62.5}))
+    assert trace_read.format_name == "Bailian"
+    assert trace_read.requests.arrival_s.tolist() == pytest.approx([0, 1.386])
 
 
 def test_a_clock_of_ones_own(trace: Any) -> None:
@@ -107,9 +113,9 @@ def test_a_clock_of_ones_own(trace: Any) -> None:
 @pytest.mark.parametrize("prompt", ["prompt_len", "prompt_tokens", "input_len", "input_length", "input_tokens"])
 @pytest.mark.parametrize("output", ["output_len", "output_tokens", "expected_output_len", "output_length"])
 def test_names_that_clients_use(trace: Any, prompt: str, output: str) -> None:
-    found = trace(lines({prompt: 11, output: 12}, {prompt: 13, output: 14}), arrivals=Arrivals(rate=2.0, seed=1))
-    assert columns(found.requests, "text_tokens", "output_tokens") == [[11, 13], [12, 14]]
-    assert np.array_equal(found.requests.arrival_s, Arrivals(rate=2.0, seed=1).times(2))
+    trace_read = trace(lines({prompt: 11, output: 12}, {prompt: 13, output: 14}), arrivals=Arrivals(rate=2.0, seed=1))
+    assert columns(trace_read.requests, "text_tokens", "output_tokens") == [[11, 13], [12, 14]]
+    assert np.array_equal(trace_read.requests.arrival_s, Arrivals(rate=2.0, seed=1).times(2))
 
 
 def test_a_result_of_vllm_bench_serve(trace: Any) -> None:
@@ -121,11 +127,11 @@ def test_a_result_of_vllm_bench_serve(trace: Any) -> None:
         "errors": ["", "", "timeout", ""],
     }
     for content in (json.dumps(result), json.dumps(result, indent=2)):
-        found = trace(content)
-        assert found.format_name == "vLLM result"
+        trace_read = trace(content)
+        assert trace_read.format_name == "vLLM result"
         # Its requests stand in order of their numbers, which is not quite that of their start.
-        assert columns(found.requests, "arrival_s", "text_tokens") == [[0.0, 0.75, 1.5], [10, 40, 20]]
-        assert found.skipped_rows == 1
+        assert columns(trace_read.requests, "arrival_s", "text_tokens") == [[0.0, 0.75, 1.5], [10, 40, 20]]
+        assert trace_read.skipped_rows == 1
     del result["start_times"]
     with pytest.raises(InputError, match="rate = None: give one"):
         trace(json.dumps(result))
@@ -133,7 +139,7 @@ def test_a_result_of_vllm_bench_serve(trace: Any) -> None:
 
 def test_images_in_every_way(trace: Any) -> None:
     row = {"prompt_len": 5, "output_len": 6}
-    found = trace(
+    trace_read = trace(
         lines(
             row,
             {**row, "images": [[480, 640], [480, 640]], "image_id": "cat"},
@@ -146,31 +152,31 @@ def test_images_in_every_way(trace: Any) -> None:
         ),
         arrivals=Arrivals(rate=1.0),
     )
-    made = found.requests
-    assert made.num_images.tolist() == [0, 2, 3, 0, 3, 1, 1, 2]
-    assert made.image_height.tolist() == [TYPICAL, 480, 1000, TYPICAL, TYPICAL, TYPICAL, 336, TYPICAL]
-    assert made.image_width.tolist() == [TYPICAL, 640, 900, TYPICAL, TYPICAL, TYPICAL, 336, TYPICAL]
-    assert made.visual_tokens.tolist() == [BY_SIZE] * 4 + [1728, 576] + [BY_SIZE] * 2
-    assert made.image_of.tolist() == [-1, 0, 1, -1, 0, -1, -1, -1]
-    assert found.resized_requests == 1
+    requests = trace_read.requests
+    assert requests.num_images.tolist() == [0, 2, 3, 0, 3, 1, 1, 2]
+    assert requests.image_height.tolist() == [TYPICAL, 480, 1000, TYPICAL, TYPICAL, TYPICAL, 336, TYPICAL]
+    assert requests.image_width.tolist() == [TYPICAL, 640, 900, TYPICAL, TYPICAL, TYPICAL, 336, TYPICAL]
+    assert requests.visual_tokens.tolist() == [BY_SIZE] * 4 + [1728, 576] + [BY_SIZE] * 2
+    assert requests.image_of.tolist() == [-1, 0, 1, -1, 0, -1, -1, -1]
+    assert trace_read.resized_requests == 1
 
 
 def test_a_trace_without_images_takes_those_of_the_caller(trace: Any) -> None:
-    found = trace(BURST + "5,m,4,5,9,x\n", num_images=2, image_height=10, image_width=20)
-    assert columns(found.requests, "num_images", "image_height", "image_width") == [[2], [10], [20]]
+    trace_read = trace(BURST + "5,m,4,5,9,x\n", num_images=2, image_height=10, image_width=20)
+    assert columns(trace_read.requests, "num_images", "image_height", "image_width") == [[2], [10], [20]]
 
 
 def test_a_trace_sped_up_and_cut(trace: Any) -> None:
     rows = "".join(f"{second},m,{second},5,9,x\n" for second in (10, 20, 30, 40))
-    found = trace(BURST + rows, rate_scale=4.0, limit=3)
-    assert columns(found.requests, "arrival_s", "text_tokens") == [[0.0, 2.5, 5.0], [10, 20, 30]]
+    trace_read = trace(BURST + rows, rate_scale=4.0, limit=3)
+    assert columns(trace_read.requests, "arrival_s", "text_tokens") == [[0.0, 2.5, 5.0], [10, 20, 30]]
 
 
 def test_a_limit_looks_at_the_head_of_a_file_alone(trace: Any) -> None:
     head = BURST + "1,m,4,5,9,x\n2,m,4,0,4,x\n3,m,4,5,9,x\n"
-    found = trace(head + "4,m,4,5,9,x\nrubbish\n", limit=2)
-    assert columns(found.requests, "arrival_s") == [[0.0, 2.0]]
-    assert found.skipped_rows == 1
+    trace_read = trace(head + "4,m,4,5,9,x\nrubbish\n", limit=2)
+    assert columns(trace_read.requests, "arrival_s") == [[0.0, 2.0]]
+    assert trace_read.skipped_rows == 1
     assert trace(head + "4,m,4,0,4,x\n" * 3, limit=1).skipped_rows == 0
 
 
@@ -181,8 +187,8 @@ def test_line_ends_marks_blank_lines_and_gzip(trace: Any, end: str, mark: bytes,
     table = end.join([BURST.strip(), "", "1,m,4,5,9,x", "", '2,"a, b",6,7,13,x', ""])
     objects = end.join([json.dumps({"prompt_len": 4, "output_len": 5}), "", '{"prompt_len":6,"output_len":7.0}'])
     for content, options in ((table, {}), (objects, {"arrivals": Arrivals(rate=1.0)})):
-        found = trace(pack(mark + content.encode()), **options)
-        assert columns(found.requests, "text_tokens", "output_tokens") == [[4, 6], [5, 7]]
+        trace_read = trace(pack(mark + content.encode()), **options)
+        assert columns(trace_read.requests, "text_tokens", "output_tokens") == [[4, 6], [5, 7]]
 
 
 COUNTS = st.integers(1, 10**8)
@@ -217,20 +223,20 @@ def test_requests_written_are_read_back(rows: Any, seconds: Any, table: bool, tm
         path.write_text(content.getvalue())
     else:
         path.write_text(lines(*(dict(zip(names, value, strict=True)) for value in values)))
-    found = read_trace(str(path)).requests
+    trace_read = read_trace(str(path)).requests
     for name in names[:-1]:
-        assert np.array_equal(getattr(found, name), getattr(written, name)), name
+        assert np.array_equal(getattr(trace_read, name), getattr(written, name)), name
     # Images keep who shares them, not their numbers.
     same = written.image_of[:, None] == written.image_of
-    assert np.array_equal(found.image_of[:, None] == found.image_of, same)
-    assert np.array_equal(found.image_of == -1, written.image_of == -1)
+    assert np.array_equal(trace_read.image_of[:, None] == trace_read.image_of, same)
+    assert np.array_equal(trace_read.image_of == -1, written.image_of == -1)
 
 
 def test_rows_beyond_a_chunk_are_read_and_numbered(trace: Any) -> None:
     count = 70_000
     rows = [f"{place},m,{place % 900 + 1},5,9,x\n" for place in range(count)]
-    found = trace(BURST + "".join(rows))
-    assert np.array_equal(found.requests.text_tokens, np.arange(count) % 900 + 1)
+    trace_read = trace(BURST + "".join(rows))
+    assert np.array_equal(trace_read.requests.text_tokens, np.arange(count) % 900 + 1)
     rows[-1] = "1,m,2,5,9,x\n"
     with pytest.raises(InputError, match=f"line {count + 1}: Timestamp = 1.0: is before line {count}"):
         trace(BURST + "".join(rows))
@@ -356,13 +362,13 @@ def test_any_cells_are_requests_or_an_input_error(trace_format: Any, cells: list
         f"{trace_format.time_columns[0]},{trace_format.prompt_columns[0]},{trace_format.output_columns[0]}\n{body}\n"
     )
     try:
-        made = read_trace(str(path)).requests
+        requests = read_trace(str(path)).requests
     except InputError:
         return
-    assert (np.diff(made.arrival_s) >= 0).all()
-    assert made.arrival_s[0] == 0
-    assert (made.text_tokens > 0).all()
-    assert (made.output_tokens > 0).all()
+    assert (np.diff(requests.arrival_s) >= 0).all()
+    assert requests.arrival_s[0] == 0
+    assert (requests.text_tokens > 0).all()
+    assert (requests.output_tokens > 0).all()
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
@@ -386,9 +392,9 @@ def test_any_objects_are_requests_or_an_input_error(rows: list[dict[str, Any]], 
     path = tmp_path_factory.mktemp("objects") / "trace"
     path.write_text(lines(*rows))
     try:
-        made = read_trace(str(path), arrivals=Arrivals(rate=1.0)).requests
+        requests = read_trace(str(path), arrivals=Arrivals(rate=1.0)).requests
     except InputError:
         return
-    assert (made.num_images >= 0).all()
-    assert (made.visual_tokens >= BY_SIZE).all()
-    assert ((made.num_images > 0) | (made.visual_tokens <= 0)).all()
+    assert (requests.num_images >= 0).all()
+    assert (requests.visual_tokens >= BY_SIZE).all()
+    assert ((requests.num_images > 0) | (requests.visual_tokens <= 0)).all()
