@@ -82,8 +82,8 @@ def infeasibility_reason(one_at_a_time: Outcome, target: SloTarget) -> str | Non
         if completed.sum() >= MIN_REQUESTS and lone_s <= MAX_SERVICE_SHARE * span_s:
             return None
         return (
-            f"{len(result.status)} requests in {span_s:.3g} s, each of {lone_s:.3g} s alone, do not show whether a fleet "
-            "keeps up; send more"
+            f"{len(result.status)} requests in {span_s:.3g} s, each of {lone_s:.3g} s alone, do not show "
+            "whether a fleet keeps up; send more"
         )
     num_refused = sum(one_at_a_time.refused.values())
     if num_refused > (1.0 - target.percentile / 100) * len(result.status):
