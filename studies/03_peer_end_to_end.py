@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from aiconfigurator.cli.api import cli_estimate
 
-from asymsim.validation.serving_runs.error_report import VERDICTS, end_to_end
+from asymsim.validation.serving_runs.error_report import end_to_end
+from asymsim.validation.serving_runs.error_rows import VERDICTS
 from asymsim.validation.serving_runs.loader import Run, load_runs
 
 MODELS = {

@@ -1,4 +1,4 @@
-"""Measured rows of the three kinds of attention."""
+"""Measured rows of prefill, decode and encoder attention."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from asymsim.catalogue.gpu import Gpu
 from asymsim.core.arrays import Array
 from asymsim.core.times.parameters import CAUSAL_SIZES, ENCODER_SIZES
 
-# The measuring loop leaves keys and values in L2, as far as they fit.
+# Keys and values lie in L2 from the run before, as far as they fit: the tables are measured in a loop.
 IN_LOOP = 1.0
 
 
-def _causal(device: Gpu, framework: str, section: str) -> measured_tables.Rows | None:
+def _causal_rows(gpu: Gpu, framework: str, section: str) -> measured_tables.Rows | None:
     """Rows of a causal attention table with a 2-byte cache and no window."""
-    path = measured_tables.table_path(device.name, section, framework)
+    path = measured_tables.table_path(gpu.name, section, framework)
     if path is None:
         return None
     shape = ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim", "window_size", "step")
@@ -27,79 +27,79 @@ def _causal(device: Gpu, framework: str, section: str) -> measured_tables.Rows |
     return measured_tables.medians(rows, shape)
 
 
-def prefill_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
-    """Causal self-attention without a prefix, 2-byte cache."""
-    rows = _causal(device, framework, "prefill_attention")
+def prefill_attention_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
+    """Causal self-attention without a cached prefix, 2-byte cache."""
+    rows = _causal_rows(gpu, framework, "prefill_attention")
     if rows is None:
         return None
     rows = rows.drop("cached_prefix", rows["step"] != 0)
     rows = rows.drop("empty", rows["isl"] <= 1)
-    machine = device_of(device)
+    device = device_of(gpu)
     b, n, h, kv, d = rows.floats("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim")
     size = size_class(d, CAUSAL_SIZES)
 
-    def many(shapes: Array, numbers: Array, out: Array) -> None:
-        batch_times.prefill_attention_times(shapes, machine, numbers, out)
+    def many(shapes: Array, parameters: Array, out: Array) -> None:
+        batch_times.prefill_attention_times(shapes, device, parameters, out)
 
     return assemble(
         rows,
         {"b": b, "n": n, "h": h, "kv": kv, "d": d, "size": size},
         shape_group=("h", "kv", "d"),
         runs=("h", "kv", "d", "b", "n"),
-        bounds_s=hardware_bounds(machine, 2 * b * h * n * (n + 1) * d, 4 * b * n * (h + kv) * d),
+        bounds_s=hardware_bounds(device, 2 * b * h * n * (n + 1) * d, 4 * b * n * (h + kv) * d),
         many=many,
         sizes=size.astype(np.int64),
     )
 
 
-def decode_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
-    """Decode steps: one query token each over ``step`` + 1 cached ones, 2-byte cache."""
-    rows = _causal(device, framework, "decode_attention")
+def decode_attention_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
+    """Decode steps of one query token a sequence over the table's ``step`` + 1 cached tokens, 2-byte cache."""
+    rows = _causal_rows(gpu, framework, "decode_attention")
     if rows is None:
         return None
-    machine = device_of(device)
-    b, h, kv, d, step = rows.floats("batch_size", "num_heads", "num_key_value_heads", "head_dim", "step")
-    n, size = step + 1, size_class(d, CAUSAL_SIZES)
+    device = device_of(gpu)
+    b, h, kv, d, cached = rows.floats("batch_size", "num_heads", "num_key_value_heads", "head_dim", "step")
+    n, size = cached + 1, size_class(d, CAUSAL_SIZES)
 
-    def many(shapes: Array, numbers: Array, out: Array) -> None:
-        batch_times.decode_attention_times(shapes, IN_LOOP, machine, numbers, out)
+    def many(shapes: Array, parameters: Array, out: Array) -> None:
+        batch_times.decode_attention_times(shapes, IN_LOOP, device, parameters, out)
 
     return assemble(
         rows,
         {"b": b, "n": n, "h": h, "kv": kv, "d": d, "size": size},
         shape_group=("h", "kv", "d"),
         runs=("h", "kv", "d", "b", "n"),
-        bounds_s=hardware_bounds(machine, 4 * b * h * n * d, 4 * b * n * kv * d + 4 * b * h * d),
+        bounds_s=hardware_bounds(device, 4 * b * h * n * d, 4 * b * n * kv * d + 4 * b * h * d),
         many=many,
         sizes=size.astype(np.int64),
     )
 
 
-def encoder_attention_rows(device: Gpu, framework: str) -> MeasuredRows | None:
+def encoder_attention_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
     """Bidirectional self-attention of images."""
-    path = measured_tables.table_path(device.name, "encoder_attention", framework)
+    path = measured_tables.table_path(gpu.name, "encoder_attention", framework)
     if path is None:
         return None
     shape = ("batch_size", "isl", "num_heads", "head_dim")
     rows = measured_tables.medians(measured_tables.read_table(path, shape, only={"attn_dtype": "bfloat16"}), shape)
-    machine = device_of(device)
+    device = device_of(gpu)
     b, n, h, d = rows.floats(*shape)
     size = size_class(d, ENCODER_SIZES)
 
-    def many(shapes: Array, numbers: Array, out: Array) -> None:
-        batch_times.encoder_attention_times(shapes, machine, numbers, out)
+    def many(shapes: Array, parameters: Array, out: Array) -> None:
+        batch_times.encoder_attention_times(shapes, device, parameters, out)
 
     return assemble(
         rows,
         {"b": b, "n": n, "h": h, "d": d, "size": size},
         shape_group=("h", "d"),
         runs=("h", "d", "b", "n"),
-        bounds_s=hardware_bounds(machine, 4 * b * h * n * n * d, 8 * b * n * h * d),
+        bounds_s=hardware_bounds(device, 4 * b * h * n * n * d, 8 * b * n * h * d),
         many=many,
         sizes=size.astype(np.int64),
     )
 
 
 def size_class(head_size: Array, sizes: tuple[int, ...]) -> Array:
-    """Index of the next larger head size, the last for all beyond, as float64."""
+    """Index of the next larger head size, or of the last for larger ones, as float64."""
     return np.minimum(np.searchsorted(sizes, head_size), len(sizes) - 1).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Measured mixtures of experts, predicted as the simulator charges them: two grouped products and a gate."""
+"""Measured rows of mixtures of experts, predicted as two grouped products and the gate between them."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from asymsim.estimator.gpu_arrays import gpu_arrays
 _SHAPE = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size")
 
 
-def expert_rows(device: Gpu, framework: str) -> MeasuredRows | None:
-    """Fused experts in bf16, all on one GPU; times are those of one of the two products, the mean of both.
+def expert_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
+    """Fused experts in bf16, all on one GPU; a row's time is half of the kernel's, the mean of the two products.
 
-    The kernel's time includes sorting the tokens by expert and adding up their results, the prediction does not:
-    it stands on the GPU's numbers for single products, so only residuals come of it. Routing is predicted as
-    uniform; the tables hold balanced and skewed ones.
+    The kernel also sorts the tokens by expert and adds up their results, which the prediction leaves out: it uses the
+    GPU's parameters of single products, so a fit gives residuals alone. Routing is predicted as uniform; the tables
+    have balanced and skewed routing.
     """
-    path = measured_tables.table_path(device.name, "grouped_gemm", framework)
+    path = measured_tables.table_path(gpu.name, "grouped_gemm", framework)
     if path is None:
         return None
     rows = measured_tables.read_table(path, (*_SHAPE, "moe_ep_size"), ("distribution",), {"moe_dtype": "bfloat16"})
     rows = rows.drop("spread_experts", rows["moe_ep_size"] > 1)
     rows = measured_tables.medians(rows, (*_SHAPE, "distribution"))
     rows.columns["seconds"] = rows["seconds"] / 2.0
-    tokens, hidden, inter, active, experts, parts = rows.floats(*_SHAPE)
-    width = np.ceil(inter / parts)
-    shapes = zip(tokens, active, experts, strict=True)
-    touched = np.array([touched_experts(int(t), int(a), int(e)) for t, a, e in shapes], np.float64)
-    each = np.ceil(tokens * active / np.maximum(touched, 1.0))
+    tokens, hidden, intermediate, active, experts, tp_size = rows.floats(*_SHAPE)
+    width = np.ceil(intermediate / tp_size)
+    routings = zip(tokens, active, experts, strict=True)
+    touched = np.array([touched_experts(int(t), int(a), int(e)) for t, a, e in routings], np.float64)
+    tokens_per_expert = np.ceil(tokens * active / np.maximum(touched, 1.0))
     gate_bytes = 2.0 * tokens * active * 3.0 * width
-    arrays = gpu_arrays(device, number_format("bf16"))
-    machine = Device(arrays.flops_per_s, arrays.bandwidth_bytes_per_s, arrays.l2_bytes, arrays.sm_count)
+    arrays = gpu_arrays(gpu, number_format("bf16"))
+    device = Device(arrays.flops_per_s, arrays.bandwidth_bytes_per_s, arrays.l2_bytes, arrays.sm_count)
 
-    def many(shapes: Array, numbers: Array, out: Array) -> None:
-        batch_times.expert_times(shapes, machine, arrays.gemm[1:], arrays.elementwise, out)
+    def many(shapes: Array, _parameters: Array, out: Array) -> None:
+        batch_times.expert_times(shapes, device, arrays.gemm[1:], arrays.elementwise, out)
 
-    # Skewed routing may leave all but the experts of one token untouched: only their weights are sure to move.
+    # Skewed routing may send every token to the experts of one token: only the weights of these are sure to be read.
     moved_bytes = 3.0 * np.minimum(active, experts) * hidden * width
     columns = {
-        "each": each,
+        "tokens_per_expert": tokens_per_expert,
         "touched": touched,
         "hidden": hidden,
         "width": width,
@@ -60,6 +60,6 @@ def expert_rows(device: Gpu, framework: str) -> MeasuredRows | None:
         columns,
         shape_group=("hidden", "width", "experts"),
         runs=("hidden", "width", "experts", "active", "distribution", "tokens"),
-        bounds_s=hardware_bounds(machine, 3.0 * tokens * active * hidden * width, moved_bytes),
+        bounds_s=hardware_bounds(device, 3.0 * tokens * active * hidden * width, moved_bytes),
         many=many,
     )

@@ -1,4 +1,4 @@
-"""Fit the sections of measured GPUs and put them into their files."""
+"""Fit of the sections of measured GPUs, written into the GPUs' files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.calibration.fit_errors import Score, score, shape_group_correlation
+from asymsim.calibration.fit_errors import FitErrors, fit_errors, shape_group_correlation
 from asymsim.calibration.gpu_file import number_text, put_sections
-from asymsim.calibration.measured_tables import PACKAGE, SYSTEMS, systems_folder
+from asymsim.calibration.measured_tables import PACKAGE, measured_gpus
 from asymsim.calibration.parameters import FREE_PARAMETERS, fill_head_sizes, search_space
 from asymsim.calibration.residual_intervals import intervals, level_of
 from asymsim.calibration.search import fit_parameters
 from asymsim.calibration.sections import LOADERS, load_section
 from asymsim.calibration.shape_groups import SEED, MeasuredRows
 from asymsim.catalogue.fitted_parameters import SECTIONS
-from asymsim.catalogue.gpu import Gpu, gpu_path, load_gpu
+from asymsim.catalogue.gpu import Gpu, gpu_path
 from asymsim.util.errors import InputError, UnknownNameError
 from asymsim.util.files import write_file
 
@@ -35,20 +35,25 @@ def calibrate(
     out: str | Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
-    """Fit sections from their start and write them into each GPU's file; one row of held-out errors a section.
+    """Fit sections from their starting values and write them into each GPU's file.
 
     Parameters
     ----------
     gpus : sequence of str
-        Names of GPUs that the package has tables of, or files of the user's that describe such.
+        Names of GPUs that the package has tables of, or a user's files that describe them.
     sections : sequence of str
-        Of ``catalogue.fitted_parameters.SECTIONS``; all by default. Those without a table are passed over.
+        Of ``catalogue.fitted_parameters.SECTIONS``; all by default. A section without a table is passed over.
     iterations : int
-        Length of each search, at least 0.
+        Basin-hopping iterations of each search, at least 0.
     out : str or pathlib.Path, optional
-        File for the GPU's text with the new sections, instead of its own; for one GPU alone.
+        File for the GPU's text with the new sections, instead of the GPU's file; for one GPU alone.
     say : callable
         Takes a line about each section as it is done.
+
+    Returns
+    -------
+    list of dict
+        A row of held-out errors for each GPU and section.
 
     Raises
     ------
@@ -67,78 +72,73 @@ def calibrate(
     for section in sections:
         if section not in LOADERS:
             raise UnknownNameError("section", section, LOADERS)
-    devices = [load_gpu(name) for name in gpus]
-    for device in devices:
-        if device.name not in SYSTEMS:
-            raise InputError("gpu", device.name, f"has no measured tables; GPUs that have: {', '.join(SYSTEMS)}")
-    systems_folder()
-    rows = []
-    for name, device in zip(gpus, devices, strict=True):
+    loaded = measured_gpus(gpus)
+    summaries = []
+    for name, gpu in zip(gpus, loaded, strict=True):
         path = gpu_path(name)
-        new: dict[str, dict[str, Any]] = {}
+        new_sections: dict[str, Section] = {}
         for section in sections or LOADERS:
-            found = fit_section(device, section, iterations)
-            if found is None:
-                say(f"{device.name} {section}: no table")
+            fitted = fit_section(gpu, section, iterations)
+            if fitted is None:
+                say(f"{gpu.name} {section}: no table")
                 continue
-            made, result = found
-            new[section] = made
-            # What stands on another section's numbers, such as grouped products, takes them as they are now.
-            device = replace(device, efficiency={**device.efficiency, **new})
-            write_file(out or path, put_sections(path, new))
-            rows.append({"gpu": device.name, "section": section, **result._asdict()})
-            say(f"{device.name} {section}: held-out median {100 * result.median:.1f} %, p90 {100 * result.p90:.1f} %")
-    return rows
+            new_sections[section], errors = fitted
+            # Grouped products are predicted with other sections' parameters, which must be the new ones.
+            gpu = replace(gpu, efficiency={**gpu.efficiency, **new_sections})
+            write_file(out or path, put_sections(path, new_sections))
+            summaries.append({"gpu": gpu.name, "section": section, **errors._asdict()})
+            say(f"{gpu.name} {section}: held-out median {100 * errors.median:.1f} %, p90 {100 * errors.p90:.1f} %")
+    return summaries
 
 
-def fit_section(device: Gpu, section: str, iterations: int) -> tuple[Section, Score] | None:
-    """Numbers, residual quantiles and provenance of a section, and its held-out errors; None without a table."""
-    table = load_section(device, section)
-    if table is None:
+def fit_section(gpu: Gpu, section_name: str, iterations: int) -> tuple[Section, FitErrors] | None:
+    """Parameters, residual quantiles and provenance of a section, and its held-out errors; None without a table."""
+    rows = load_section(gpu, section_name)
+    if rows is None:
         return None
-    made, result = fit_table(table, device, section, iterations)
-    made |= {
-        "source": f"{PACKAGE}, systems/data/{table.source}",
+    section, errors = fit_rows(rows, gpu, section_name, iterations)
+    section |= {
+        "source": f"{PACKAGE}, systems/data/{rows.source}",
         "date": datetime.date.today().isoformat(),
-        "command": f"asymsim calibrate --gpu {device.name} --section {section} --iterations {iterations} "
+        "command": f"asymsim calibrate --gpu {gpu.name} --section {section_name} --iterations {iterations} "
         f"(split seed {SEED})",
     }
-    return made, result
+    return section, errors
 
 
-def fit_table(table: MeasuredRows, device: Gpu, section: str, iterations: int) -> tuple[Section, Score]:
-    """Numbers and residual quantiles fitted on a table's sites that are not held out, and errors on those that are.
+def fit_rows(rows: MeasuredRows, gpu: Gpu, section_name: str, iterations: int) -> tuple[Section, FitErrors]:
+    """Parameters and residual quantiles fitted on the training shape groups, and errors on the held-out ones.
 
     Raises
     ------
     InputError
-        If it has too few rows.
+        If the rows are too few.
     """
-    training, judged = np.flatnonzero(~table.held_out), np.flatnonzero(table.held_out)
-    if FREE_PARAMETERS[section]:
-        whole = search_space(section, device, table.sizes[training] if len(table.sizes) else table.sizes)
+    training, held_out = np.flatnonzero(~rows.held_out), np.flatnonzero(rows.held_out)
+    if FREE_PARAMETERS[section_name]:
+        space = search_space(section_name, gpu, rows.sizes[training] if len(rows.sizes) else rows.sizes)
         try:
-            numbers = fit_parameters(table, whole, iterations, training)
+            parameters = fit_parameters(rows, space, iterations, training)
         except InputError as error:
-            raise InputError(f"{device.name} {section} {error.field}", error.value, error.remedy) from None
-        fill_head_sizes(numbers)
-        # What is judged is what the file will hold.
-        vector = numbers.view(np.float64)
+            raise InputError(f"{gpu.name} {section_name} {error.field}", error.value, error.remedy) from None
+        fill_head_sizes(parameters)
+        # Errors are of the rounded values that the file holds.
+        vector = parameters.view(np.float64)
         vector[:] = [float(number_text(value)) for value in vector]
     else:
-        numbers = np.zeros(1, SECTIONS[section])
-    predicted = table.predict(training, numbers)
-    ratio = table.seconds[training] / predicted
-    quantiles = intervals(ratio, predicted, level_of(ratio, predicted, table.fold[training]))
-    result = score(table, numbers, quantiles, judged)
-    made: Section = {name: numbers[name][0] for name in numbers.dtype.names or ()}
-    made |= quantiles
-    made |= {
-        "rows": len(table.seconds),
+        parameters = np.zeros(1, SECTIONS[section_name])
+    predicted = rows.predict(training, parameters)
+    ratio = rows.seconds[training] / predicted
+    quantiles = intervals(ratio, predicted, level_of(ratio, predicted, rows.fold[training]))
+    errors = fit_errors(rows, parameters, quantiles, held_out)
+    section: Section = {name: parameters[name][0] for name in parameters.dtype.names or ()}
+    section |= quantiles
+    section |= {
+        "rows": len(rows.seconds),
         "fitted_rows": len(training),
-        "dropped": table.dropped,
-        "shape_group_correlation": shape_group_correlation(table, numbers),
+        "dropped": rows.dropped,
+        "shape_group_correlation": shape_group_correlation(rows, parameters),
     }
-    made |= {f"held_out_{name}_error": getattr(result, name) for name in ("median", "mean", "p90")}
-    made |= {"held_out_bias": result.bias, "held_out_coverage": result.coverage}
-    return made, result
+    section |= {f"held_out_{name}_error": getattr(errors, name) for name in ("median", "mean", "p90")}
+    section |= {"held_out_bias": errors.bias, "held_out_coverage": errors.coverage}
+    return section, errors

@@ -1,4 +1,4 @@
-"""Errors of predicted times, the coverage of their intervals, and how far neighbours err alike."""
+"""Errors of predicted times, coverage of their intervals, and correlation of neighbouring rows' errors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from asymsim.calibration.shape_groups import MeasuredRows
 from asymsim.core.arrays import Array
 
 
-class Score(NamedTuple):
-    """How good predicted times are.
+class FitErrors(NamedTuple):
+    """Errors of predicted times over some rows.
 
     Attributes
     ----------
     rows : int
     median, mean, p90 : float
-        Of |predicted / measured - 1|.
+        Statistics of |predicted / measured - 1|.
     bias : float
         Median of predicted / measured, less 1.
     coverage, narrow : float
@@ -39,25 +39,25 @@ class Score(NamedTuple):
     roofline_mean: float
 
 
-def score(table: MeasuredRows, numbers: Array, interval: Mapping[str, Any], index: Array) -> Score:
-    """Judge numbers and intervals on some rows.
+def fit_errors(rows: MeasuredRows, parameters: Array, interval: Mapping[str, Any], index: Array) -> FitErrors:
+    """Errors of fitted parameters and coverage of their interval on some rows.
 
     Parameters
     ----------
-    table : Table
-    numbers : array, shape (1,)
-        A record of fitted numbers.
+    rows : MeasuredRows
+    parameters : array, shape (1,)
+        A record of fitted parameters.
     interval : mapping
         The fields of ``core.times.parameters.INTERVAL``.
     index : array of int64
         The rows, at least one.
     """
-    predicted = table.predict(index, numbers)
-    measured = table.seconds[index]
+    predicted = rows.predict(index, parameters)
+    measured = rows.seconds[index]
     error = np.abs(predicted / measured - 1)
     low, high = bounds(interval, predicted)
-    plain = np.abs(table.roofline_s[index] / measured - 1)
-    return Score(
+    roofline_error = np.abs(rows.roofline_s[index] / measured - 1)
+    return FitErrors(
         rows=len(index),
         median=float(np.median(error)),
         mean=float(error.mean()),
@@ -65,23 +65,23 @@ def score(table: MeasuredRows, numbers: Array, interval: Mapping[str, Any], inde
         bias=float(np.median(predicted / measured) - 1),
         coverage=float(((measured >= low) & (measured <= high)).mean()),
         narrow=float(((high <= 1.5 * predicted) & (low >= 0.5 * predicted)).mean()),
-        roofline_median=float(np.median(plain)),
-        roofline_mean=float(plain.mean()),
+        roofline_median=float(np.median(roofline_error)),
+        roofline_mean=float(roofline_error.mean()),
     )
 
 
-def shape_group_correlation(table: MeasuredRows, numbers: Array) -> float:
-    """Correlation of the log residuals of neighbouring token counts at the same site, all else the same.
+def shape_group_correlation(rows: MeasuredRows, parameters: Array) -> float:
+    """Correlation of the log residuals of neighbouring token counts in one shape group, all else the same.
 
-    What a pruned run takes with one token count and an unpruned one with another errs alike to this degree.
-    0 where no two rows are neighbours.
+    The times of a pruned and an unpruned run, which differ in token count, err alike to this degree. 0 where no two
+    rows are neighbours.
     """
-    residual = np.log(table.seconds / table.predict(np.arange(len(table.seconds)), numbers))
-    keys = np.stack([table.columns[name] for name in table.runs])
+    residual = np.log(rows.seconds / rows.predict(np.arange(len(rows.seconds)), parameters))
+    keys = np.stack([rows.columns[name] for name in rows.runs])
     order = np.lexsort(keys[::-1])
     ordered = keys[:-1, order]
-    together = (ordered[:, 1:] == ordered[:, :-1]).all(axis=0)
-    first, second = residual[order[:-1]][together], residual[order[1:]][together]
+    neighbours = (ordered[:, 1:] == ordered[:, :-1]).all(axis=0)
+    first, second = residual[order[:-1]][neighbours], residual[order[1:]][neighbours]
     if len(first) < 2 or first.std() == 0.0 or second.std() == 0.0:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])

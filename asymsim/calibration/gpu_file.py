@@ -1,4 +1,4 @@
-"""Fitted sections as text of a GPU's file, whose head stays as it is."""
+"""Text of a GPU's file with new fitted sections; all above the sections stays as it is."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ _SECTION = re.compile(r"^\[efficiency\.(\w+)\][^\n]*\n", re.MULTILINE)
 
 
 def put_sections(path: Path, sections: Mapping[str, Mapping[str, Any]]) -> str:
-    """A file's text with sections put in or replaced; all before the first ``[efficiency`` is kept to the byte.
+    """Text of a file with sections added or replaced; all before the first ``[efficiency`` is kept to the byte.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or a section is not what the catalogue takes.
+        If the file cannot be read, or the catalogue refuses a section.
     """
     try:
         text = path.read_bytes().decode()
     except (OSError, ValueError) as error:
         raise InputError("gpu", str(path), f"cannot be read ({error})") from None
-    found = list(_SECTION.finditer(text))
-    head = text[: found[0].start()] if found else text.rstrip("\n") + "\n\n"
-    ends = [*(match.start() for match in found[1:]), len(text)]
-    blocks = {match[1]: text[match.start() : end].strip() for match, end in zip(found, ends, strict=False)}
+    headings = list(_SECTION.finditer(text))
+    head = text[: headings[0].start()] if headings else text.rstrip("\n") + "\n\n"
+    ends = [*(heading.start() for heading in headings[1:]), len(text)]
+    blocks = {heading[1]: text[heading.start() : end].strip() for heading, end in zip(headings, ends, strict=False)}
     for name, section in sections.items():
         blocks[name] = "\n".join([f"[efficiency.{name}]", *(f"{key} = {_text(section[key])}" for key in section)])
     ordered = sorted(blocks, key=list(SECTIONS).index)
-    made = head + "\n\n".join(blocks[name] for name in ordered) + "\n"
-    check_sections(tomllib.loads(made)["efficiency"])
-    return made
+    new_text = head + "\n\n".join(blocks[name] for name in ordered) + "\n"
+    check_sections(tomllib.loads(new_text)["efficiency"])
+    return new_text
 
 
 def number_text(value: float) -> str:
-    """A float to nine digits: a split or a band may begin at a number exactly, so fewer would move it."""
+    """A float to nine digits: a split or a band may begin exactly at a value, which fewer digits would move."""
     return f"{value:.9g}"
 
 

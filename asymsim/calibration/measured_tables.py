@@ -1,8 +1,9 @@
-"""Operator times measured by others: the tables of ``aiconfigurator-core``, as plain arrays.
+"""Published operator times: the tables of ``aiconfigurator-core``, as plain arrays.
 
 The package 0.12.0 (NVIDIA, Apache-2.0, https://github.com/ai-dynamo/aiconfigurator) holds Parquet tables at
 ``systems/data/<system>/<family>/<framework>/<version>/<table>_perf.parquet``, times in milliseconds. Rows that
-mislead are dropped and counted by the name of their rule (`EXCLUSION_RULES`); nothing is dropped silently or repaired.
+mislead are dropped and counted by the name of an exclusion rule (`EXCLUSION_RULES`); nothing is dropped silently or
+repaired.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from asymsim.catalogue.gpu import Gpu, load_gpu
 from asymsim.core.arrays import Array
 from asymsim.util.errors import InputError, MissingExtraError
 
 PACKAGE = "aiconfigurator-core 0.12.0 (NVIDIA, Apache-2.0)"
-# The catalogue's names of the systems that have tables of their own.
+# Name in the catalogue -> system in the package.
 SYSTEMS = {
     "a100_80gb_sxm": "a100_sxm",
     "l40s": "l40s",
@@ -47,21 +49,31 @@ EXCLUSION_RULES = {
     "not_positive": "a time that is not a finite number above 0",
     "repeated": "the same shape measured more than once: the median is kept",
     "beats_peak": "faster than the tensor cores' dense peak",
-    "beats_memory": "faster than device memory can bring the operands once: they lay in L2 from the run before",
+    "beats_memory": "faster than device memory can deliver the operands once: they lay in L2 from the run before",
     "beats_link": "faster than the link can carry the message once",
     "fp8_cache": "an fp8 KV cache, whose conversion is another kernel",
     "sliding_window": "a sliding window: another kernel",
     "cached_prefix": "prefill attention over a cached prefix; the tables have none",
     "head_size_512": "head size 512: another kernel, and no model of the catalogue has it",
     "empty": "a shape of no work (one token, or a zero)",
-    "eager": "launched by the host one by one, which a CUDA graph spares",
+    "eager": "launched by the host one by one, without a CUDA graph",
     "spread_experts": "experts spread over several GPUs",
 }
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Columns of one table, ``seconds`` among them; rows dropped by rule; the table's place in the package."""
+    """Rows of one table.
+
+    Attributes
+    ----------
+    columns : dict of str to array
+        ``seconds`` among them.
+    dropped : dict of str to int
+        Rows dropped, by exclusion rule.
+    source : str
+        Path of the table in the package.
+    """
 
     columns: dict[str, Array]
     dropped: dict[str, int]
@@ -82,11 +94,11 @@ class Rows:
         return replace(self, columns={name: column[mask] for name, column in self.columns.items()})
 
     def drop(self, rule: str, mask: Array) -> Rows:
-        """Without the rows of a mask, counted under the rule's name."""
-        number = int(mask.sum())
-        if not number:
+        """All but the rows of a mask, which are counted under an exclusion rule."""
+        count = int(mask.sum())
+        if not count:
             return self
-        return replace(self.keep(~mask), dropped={**self.dropped, rule: self.dropped.get(rule, 0) + number})
+        return replace(self.keep(~mask), dropped={**self.dropped, rule: self.dropped.get(rule, 0) + count})
 
 
 def systems_folder() -> Path:
@@ -95,17 +107,41 @@ def systems_folder() -> Path:
     Raises
     ------
     MissingExtraError
-        If the package, or what reads and fits its tables, is not installed.
+        If the package, or pyarrow or scipy, is not installed.
     """
     missing = [name for name in ("aiconfigurator_core", "pyarrow", "scipy") if find_spec(name) is None]
     if missing:
         raise MissingExtraError(f"calibration needs {', '.join(missing)}: pip install 'asymsim[measured]'")
     spec = find_spec("aiconfigurator_core")
-    places = spec.submodule_search_locations if spec else None
-    return Path(next(iter(places or ("",)))) / "systems"
+    locations = spec.submodule_search_locations if spec else None
+    return Path(next(iter(locations or ("",)))) / "systems"
 
 
-def table_path(gpu: str, section: str, framework: str) -> Path | None:
+def measured_gpus(names: Sequence[str]) -> list[Gpu]:
+    """The GPUs of these names or files, each of which the package has tables of.
+
+    Raises
+    ------
+    InputError
+        If a GPU was not measured.
+    MissingExtraError
+        If the tables are not installed.
+    UnknownNameError
+        If there is no such GPU.
+    """
+    gpus = [load_gpu(name) for name in names]
+    for gpu in gpus:
+        _check_measured(gpu.name)
+    systems_folder()
+    return gpus
+
+
+def _check_measured(gpu_name: str) -> None:
+    if gpu_name not in SYSTEMS:
+        raise InputError("gpu", gpu_name, f"has no measured tables; GPUs that have: {', '.join(SYSTEMS)}")
+
+
+def table_path(gpu_name: str, section: str, framework: str) -> Path | None:
     """Path of the newest version of a section's table, or None where the GPU has none.
 
     Raises
@@ -113,24 +149,23 @@ def table_path(gpu: str, section: str, framework: str) -> Path | None:
     InputError
         If the GPU was not measured at all.
     """
-    if gpu not in SYSTEMS:
-        raise InputError("gpu", gpu, f"has no measured tables; GPUs that have: {', '.join(SYSTEMS)}")
+    _check_measured(gpu_name)
     family, table = TABLES[section]
-    folder = systems_folder() / "data" / SYSTEMS[gpu] / family / framework
-    found = folder.glob(f"*/{table}_perf.parquet")
-    return max(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.name)], default=None)
+    folder = systems_folder() / "data" / SYSTEMS[gpu_name] / family / framework
+    paths = folder.glob(f"*/{table}_perf.parquet")
+    return max(paths, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.name)], default=None)
 
 
 def read_table(
-    path: Path, numbers: Sequence[str], texts: Sequence[str] = (), only: Mapping[str, str] | None = None
+    path: Path, integers: Sequence[str], texts: Sequence[str] = (), only: Mapping[str, str] | None = None
 ) -> Rows:
-    """Columns of a table with ``seconds``.
+    """Rows of a Parquet table whose times are positive.
 
     Parameters
     ----------
     path : pathlib.Path
         A Parquet file below a folder ``data``.
-    numbers, texts : sequence of str
+    integers, texts : sequence of str
         Columns to read as integers and as strings; 0 or "" where an older table lacks one.
     only : mapping of str to str, optional
         Values that rows must have; a column that the table lacks is no condition.
@@ -138,25 +173,25 @@ def read_table(
     Raises
     ------
     InputError
-        If the file is no table, has no column ``latency``, or one of ``numbers`` is no number.
+        If the file is no table, has no column ``latency``, or one of ``integers`` is no number.
     """
     import pyarrow.parquet as parquet
     from pyarrow import ArrowException
 
     try:
         table = parquet.read_table(path)
-        have = set(table.column_names)
-        if "latency" not in have:
+        table_columns = set(table.column_names)
+        if "latency" not in table_columns:
             raise InputError("table", str(path), "has no column latency")
         mask = np.ones(table.num_rows, bool)
         for name, value in (only or {}).items():
-            if name in have:
+            if name in table_columns:
                 mask &= table[name].to_numpy(zero_copy_only=False).astype(str) == value
         columns = {
             name: table[name].to_numpy(zero_copy_only=False)[mask].astype(kind)
-            if name in have
+            if name in table_columns
             else np.zeros(int(mask.sum()), kind)
-            for names, kind in ((numbers, np.int64), (texts, np.str_))
+            for names, kind in ((integers, np.int64), (texts, np.str_))
             for name in names
         }
         columns["seconds"] = table["latency"].to_numpy(zero_copy_only=False)[mask].astype(np.float64) * 1e-3
@@ -167,7 +202,7 @@ def read_table(
 
 
 def medians(rows: Rows, shape: Sequence[str]) -> Rows:
-    """One row a shape: the median of repeated ones, the lower of two in the middle."""
+    """One row a shape: the median of repeated measurements, the lower of two in the middle."""
     if not len(rows):
         return rows
     keys = np.stack([np.unique(rows[name], return_inverse=True)[1].ravel() for name in shape], axis=1)

@@ -1,4 +1,4 @@
-"""Residual quantiles by band of predicted time."""
+"""Intervals of predicted times: residual quantiles by band of predicted time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from asymsim.core.arrays import Array
 from asymsim.core.times.parameters import BANDS
 
-# A 5 % quantile of fewer rows is a matter of one row; bands are joined until each group has as many.
+# Rows that a 5 % quantile needs, or a single row decides it; bands are joined until each group has as many.
 ROWS_A_GROUP = 40
-# 90 %, less what the choice of folds alone moves it.
+# Coverage that left-out folds must reach: 90 %, less the spread that the choice of folds alone makes.
 COVERED = 0.89
 LEVELS = (0.05, 0.045, 0.04, 0.035, 0.03, 0.025, 0.02, 0.015, 0.01)
 GROUPS = (12, 6, 4, 3, 2, 1)
@@ -21,7 +21,7 @@ GROUPS = (12, 6, 4, 3, 2, 1)
 def intervals(ratio: Array, predicted: Array, level: float = 0.05) -> dict[str, Array]:
     """Band edges and the lower and upper quantiles of measured / predicted in each band.
 
-    Quantiles are those that a new row falls below with that chance: the p (n + 1)-th of n ordered ratios.
+    A new row falls below a quantile p with probability p: it is the p (n + 1)-th of n ordered ratios.
 
     Parameters
     ----------
@@ -35,26 +35,28 @@ def intervals(ratio: Array, predicted: Array, level: float = 0.05) -> dict[str, 
     Returns
     -------
     dict
-        The fields of ``core.times.parameters.INTERVAL`` but the scale.
+        The fields of ``core.times.parameters.INTERVAL``, without the scale.
     """
-    groups = next((count for count in GROUPS if len(predicted) >= count * ROWS_A_GROUP), 1)
+    num_groups = next((count for count in GROUPS if len(predicted) >= count * ROWS_A_GROUP), 1)
     edges = np.quantile(predicted, np.linspace(0, 1, BANDS + 1))
-    group = band_of(edges, predicted) // (BANDS // groups)
-    made = {"band_edges_s": edges}
+    group = band_of(edges, predicted) // (BANDS // num_groups)
+    interval = {"band_edges_s": edges}
     for name, quantile in (("ratio_p05", level), ("ratio_p95", 1 - level)):
-        whole = np.quantile(ratio, quantile, method="weibull")
-        parts = [ratio[group == which] for which in range(groups)]
+        overall = np.quantile(ratio, quantile, method="weibull")
+        group_ratios = [ratio[group == index] for index in range(num_groups)]
         # Equal predictions, such as a launch's, may leave a band without rows.
-        values = [np.quantile(part, quantile, method="weibull") if len(part) else whole for part in parts]
-        made[name] = np.repeat(values, BANDS // groups)
-    return made
+        values = [
+            np.quantile(ratios, quantile, method="weibull") if len(ratios) else overall for ratios in group_ratios
+        ]
+        interval[name] = np.repeat(values, BANDS // num_groups)
+    return interval
 
 
 def level_of(ratio: Array, predicted: Array, fold: Array) -> float:
-    """The level, 5 % or less, at which quantiles of all folds but one cover 90 % of the one, in the mean.
+    """Level, 5 % or less, at which quantiles of all folds but one cover 90 % of the left-out fold, in the mean.
 
-    Rows of a site err alike, so quantiles of few sites reach less far on new sites than their level says. Numbers
-    are not fitted anew for each fold: some twenty of them on thousands of rows hardly know the rows.
+    Rows of a shape group err alike, so quantiles of few groups cover less of new groups than their level says.
+    Parameters are not fitted anew for each fold: some twenty of them depend little on any of thousands of rows.
 
     Parameters
     ----------
@@ -64,12 +66,12 @@ def level_of(ratio: Array, predicted: Array, fold: Array) -> float:
     """
     for level in LEVELS:
         covered = 0
-        for left in np.unique(fold):
-            out = fold == left
-            if out.all():
+        for index in np.unique(fold):
+            left_out = fold == index
+            if left_out.all():
                 return level
-            low, high = bounds(intervals(ratio[~out], predicted[~out], level), predicted[out])
-            measured = ratio[out] * predicted[out]
+            low, high = bounds(intervals(ratio[~left_out], predicted[~left_out], level), predicted[left_out])
+            measured = ratio[left_out] * predicted[left_out]
             covered += int(((measured >= low) & (measured <= high)).sum())
         if covered >= COVERED * len(ratio):
             return level
@@ -77,12 +79,12 @@ def level_of(ratio: Array, predicted: Array, fold: Array) -> float:
 
 
 def band_of(edges: Any, predicted: Array) -> Array:
-    """Index of the band of each predicted time, the outer ones open."""
+    """Index of the band of each predicted time; the outer bands are open."""
     return np.clip(np.searchsorted(edges, predicted, side="right") - 1, 0, BANDS - 1)
 
 
 def bounds(interval: Mapping[str, Any], predicted: Array) -> tuple[Array, Array]:
-    """Seconds at 5 % and at 95 % of predicted times, the prediction itself between them."""
+    """Seconds at 5 % and at 95 % of predicted times, with the prediction between them."""
     band = band_of(interval["band_edges_s"], predicted)
     low, high = (np.asarray(interval[name])[band] for name in ("ratio_p05", "ratio_p95"))
     return predicted * np.minimum(1.0, low), predicted * np.maximum(1.0, high)

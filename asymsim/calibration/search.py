@@ -1,4 +1,4 @@
-"""Least squares of log residuals with basin hopping."""
+"""Basin-hopping search of the least squares of log residuals."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from asymsim.util.errors import InputError
 
 # Residual (log of predicted over measured) beyond which a row counts linearly, not as a square.
 SCALE = 0.1
-# Rows that iterations and the last descent look at.
+# Rows of the iterations, and of the last descent.
 SEARCH_ROWS, POLISH_ROWS = 4_000, 16_000
-# Rows that one fitted number needs at the least.
-ROWS_A_NUMBER = 5
+# Least rows for each fitted parameter.
+ROWS_A_PARAMETER = 5
 Residuals = Callable[[Array], Array]
 
 
 def descend(residuals: Residuals, space: SearchSpace, vector: Array, evaluations: int) -> tuple[float, Array]:
-    """One descent from a whole vector; the cost where it ends, and the vector there."""
+    """Cost and vector at the end of one descent from a vector of all parameters."""
     from scipy.optimize import least_squares
 
     free = space.free
     floor, ceiling = np.log(space.low[free]), np.log(space.high[free])
     margin = 1e-3 * (ceiling - floor)
 
-    def whole(point: Array) -> Array:
-        made = space.start.copy()
-        made[free] = np.exp(point)
-        return made
+    def all_parameters(log_free: Array) -> Array:
+        parameters = space.start.copy()
+        parameters[free] = np.exp(log_free)
+        return parameters
 
-    found = least_squares(
-        lambda point: residuals(whole(point)),
+    optimum = least_squares(
+        lambda log_free: residuals(all_parameters(log_free)),
         np.clip(np.log(vector[free]), floor + margin, ceiling - margin),
         loss="soft_l1",
         f_scale=SCALE,
@@ -42,67 +42,70 @@ def descend(residuals: Residuals, space: SearchSpace, vector: Array, evaluations
         diff_step=2e-3,
         bounds=(floor, ceiling),
     )
-    return float(found.cost), whole(found.x)
+    return float(optimum.cost), all_parameters(optimum.x)
 
 
 def search(residuals: Residuals, space: SearchSpace, iterations: int, polish: Residuals | None = None) -> Array:
-    """The vector of least soft-L1 squares of residuals, searched in logarithms.
+    """Vector of the least soft-L1 squares of residuals, searched in logarithms.
 
-    A tile that no row takes has no slope, so one descent sticks; jumps of a random part of the numbers, kept
-    when a short descent from there ends lower, get it out.
+    A tile that no row takes has no slope, so a single descent stops there. Each iteration moves a random part of the
+    parameters, and keeps the move if a short descent from it ends lower.
 
     Parameters
     ----------
     residuals : callable
-        Whole vector -> log of predicted over measured.
-    space : Space
+        Log of predicted over measured of some rows, from a vector of all parameters.
+    space : SearchSpace
     iterations : int
-        Jumps to try, at least 0; never a time limit, so that the same number gives the same vector.
+        At least 0; never a time limit, so that the same number gives the same vector.
     polish : callable, optional
         Residuals of more rows, for the last descent.
     """
     rng = np.random.default_rng(SEED)
-    number = int(space.free.sum())
-    cost, best = descend(residuals, space, space.start, 24)
+    num_free = int(space.free.sum())
+    least_cost, best = descend(residuals, space, space.start, 24)
     for _ in range(iterations):
-        jump = rng.random(number) < rng.choice([0.15, 0.4, 1.0])
-        point = best.copy()
-        point[space.free] *= np.exp(np.where(jump, rng.normal(0.0, rng.choice([0.1, 0.3, 0.6]), number), 0.0))
-        found = descend(residuals, space, point, 12)
-        if found[0] < cost:
-            cost, best = found
+        moved = rng.random(num_free) < rng.choice([0.15, 0.4, 1.0])
+        start = best.copy()
+        start[space.free] *= np.exp(np.where(moved, rng.normal(0.0, rng.choice([0.1, 0.3, 0.6]), num_free), 0.0))
+        cost, vector = descend(residuals, space, start, 12)
+        if cost < least_cost:
+            least_cost, best = cost, vector
     return descend(polish or residuals, space, best, 40)[1]
 
 
-def fit_parameters(table: MeasuredRows, space: SearchSpace, iterations: int, among: Array) -> Array:
-    """One record of numbers, shape (1,), fitted from the class's own start.
+def fit_parameters(rows: MeasuredRows, space: SearchSpace, iterations: int, training: Array) -> Array:
+    """One record of fitted parameters, shape (1,), searched from the class's starting values.
 
     Parameters
     ----------
-    table : Table
-    space : Space
+    rows : MeasuredRows
+    space : SearchSpace
     iterations : int
-    among : array of int64
-        Rows to fit on, none of them held out.
+    training : array of int64
+        Index of the rows to fit on, none of them held out.
 
     Raises
     ------
     InputError
         If there are too few rows.
     """
-    needed = ROWS_A_NUMBER * int(space.free.sum())
-    if len(among) < needed:
-        raise InputError("rows", len(among), f"too few to fit {int(space.free.sum())} numbers; at least {needed}")
-    few, many = (some(among, number) for number in (SEARCH_ROWS, POLISH_ROWS))
-    return space.record(search(residuals_of(table, space, few), space, iterations, residuals_of(table, space, many)))
+    num_free = int(space.free.sum())
+    needed = ROWS_A_PARAMETER * num_free
+    if len(training) < needed:
+        raise InputError("rows", len(training), f"too few to fit {num_free} parameters; at least {needed}")
+    search_residuals, polish_residuals = (
+        residuals_of(rows, space, sample_of(training, most)) for most in (SEARCH_ROWS, POLISH_ROWS)
+    )
+    return space.record(search(search_residuals, space, iterations, polish_residuals))
 
 
-def residuals_of(table: MeasuredRows, space: SearchSpace, index: Array) -> Residuals:
-    """Whole vector -> log of predicted over measured of some rows."""
-    measured = np.log(table.seconds[index])
-    return lambda vector: np.log(table.predict(index, space.record(vector))) - measured
+def residuals_of(rows: MeasuredRows, space: SearchSpace, index: Array) -> Residuals:
+    """Log of predicted over measured of some rows, as a function of the vector of all parameters."""
+    measured = np.log(rows.seconds[index])
+    return lambda vector: np.log(rows.predict(index, space.record(vector))) - measured
 
 
-def some(among: Array, number: int) -> Array:
-    """At most so many of the rows."""
-    return np.random.default_rng(SEED).choice(among, min(len(among), number), False)
+def sample_of(index: Array, most: int) -> Array:
+    """A random sample of at most so many rows."""
+    return np.random.default_rng(SEED).choice(index, min(len(index), most), False)

@@ -1,4 +1,7 @@
-"""Measured rows of an operator class, and the split into sites to fit on and sites to judge on."""
+"""Measured rows of an operator class, and their split into shape groups to fit on and shape groups held out.
+
+A shape group is every row of one weight (n and k), one attention geometry (heads and head size) or one message size.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from asymsim.catalogue.gpu import Gpu
 from asymsim.core.arrays import Array
 from asymsim.core.times.device import Device
 
-# Frozen before anything was fitted with it: another seed would let a choice be made on held-out sites.
+# Frozen before anything was fitted with it: another seed would let a choice be made on held-out shape groups.
 SEED = 1729
 HELD_OUT = 0.25
-# Parts of the training sites, each left out once to see how far intervals reach.
+# Parts of the training shape groups, each left out once to see how far intervals reach.
 FOLDS = 5
 
 
@@ -27,21 +30,21 @@ class MeasuredRows(NamedTuple):
     seconds, roofline_s : array, shape (rows,)
         Measured time, and the bound by peak and bandwidth with each operand moved once.
     held_out : array of bool, shape (rows,)
-        Rows of sites that no fit may see.
+        Rows of shape groups that no fit may see.
     fold : array of int64, shape (rows,)
-        One of FOLDS parts to which the row's site belongs, held out or not.
+        One of FOLDS parts to which the row's shape group belongs, held out or not.
     columns : dict of str to array
         The shapes.
     predict : callable
-        ``predict(index, numbers)``: seconds of the rows ``index`` with one record of fitted numbers, shape (1,).
+        ``predict(index, parameters)``: seconds of the rows ``index`` with one record of fitted parameters, shape (1,).
     runs : tuple of str
-        Columns that stay the same along a run of token counts at one site; the last is the token count itself.
+        Columns that stay the same along a run of token counts in one shape group; the last is the token count.
     sizes : array of int64
         Index of each row's class of head size; empty where there are none.
     dropped : dict of str to int
-        Rows left out, by rule.
+        Rows left out, by exclusion rule.
     source : str
-        The table's place in the package.
+        Path of the table in the package.
     """
 
     seconds: Array
@@ -57,18 +60,23 @@ class MeasuredRows(NamedTuple):
 
 
 def held_out(*shape_group: Array) -> Array:
-    """Mask of the sites that SEED holds out: a hash of the site alone, the same on every GPU and framework.
+    """Mask of the shape groups that SEED holds out: a hash of the group alone, the same on every GPU and framework.
 
     Parameters
     ----------
     *shape_group : array of whole numbers, shape (rows,)
-        What makes a site, such as n and k of a weight.
+        Columns that make a shape group, such as n and k of a weight.
     """
     return shape_group_hash(*shape_group) % np.uint64(10_000) < HELD_OUT * 10_000
 
 
+def fold_of(*shape_group: Array) -> Array:
+    """Fold of each row's shape group, int64 below FOLDS."""
+    return (shape_group_hash(*shape_group) // np.uint64(10_000) % np.uint64(FOLDS)).astype(np.int64)
+
+
 def shape_group_hash(*shape_group: Array) -> Array:
-    """Hash of each row's site under SEED, uint64."""
+    """Hash of each row's shape group under SEED, uint64."""
     key = np.full(len(shape_group[0]), SEED, np.uint64)
     for column in shape_group:
         key = (key ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
@@ -88,7 +96,7 @@ def assemble(
     many: Callable[[Array, Array, Array], None],
     sizes: Array | None = None,
 ) -> MeasuredRows:
-    """A table without the rows that beat the hardware.
+    """Rows of a table that do not beat the hardware, ready to be predicted.
 
     Parameters
     ----------
@@ -96,13 +104,13 @@ def assemble(
     columns : dict of str to array
         Shapes as float64, in the order in which ``many`` takes them.
     shape_group : tuple of str
-        Columns that make a site.
+        Columns that make a shape group.
     runs : tuple of str
         As in `MeasuredRows`.
     bounds_s : mapping of str to array
-        Least seconds of each row, by the name of the rule that beating it is.
+        Least seconds of each row, by the exclusion rule of the rows below them.
     many : callable
-        ``many(shapes, numbers, out)`` writes the seconds of all rows with one record of numbers.
+        ``many(shapes, parameters, out)`` writes the seconds of all rows with one record of fitted parameters.
     sizes : array of int64, optional
     """
     keep = np.ones(len(rows), bool)
@@ -113,19 +121,19 @@ def assemble(
         if beaten.any():
             dropped[rule] = int(beaten.sum())
     kept = {name: column[keep] for name, column in columns.items()}
-    places = [kept[name] for name in shape_group]
+    group_columns = [kept[name] for name in shape_group]
     shapes = np.stack(list(kept.values()), axis=1)
 
-    def predict(index: Array, numbers: Array) -> Array:
+    def predict(index: Array, parameters: Array) -> Array:
         out = np.empty(len(index))
-        many(shapes[index], numbers, out)
+        many(shapes[index], parameters, out)
         return out
 
     return MeasuredRows(
         seconds=rows["seconds"][keep],
         roofline_s=np.max(list(bounds_s.values()), axis=0)[keep],
-        held_out=held_out(*places),
-        fold=(shape_group_hash(*places) // np.uint64(10_000) % np.uint64(FOLDS)).astype(np.int64),
+        held_out=held_out(*group_columns),
+        fold=fold_of(*group_columns),
         columns=kept,
         predict=predict,
         runs=runs,
@@ -135,13 +143,11 @@ def assemble(
     )
 
 
-def device_of(device: Gpu, peak: str = "bf16") -> Device:
-    """The numbers of the data sheet that the kernels take."""
-    return Device(
-        device.peak_flops_per_s[peak], device.bandwidth_bytes_per_s, float(device.l2_bytes), float(device.sm_count)
-    )
+def device_of(gpu: Gpu, peak: str = "bf16") -> Device:
+    """Data sheet of a GPU as the compiled kernels take it."""
+    return Device(gpu.peak_flops_per_s[peak], gpu.bandwidth_bytes_per_s, float(gpu.l2_bytes), float(gpu.sm_count))
 
 
-def hardware_bounds(machine: Device, flops: Array, moved_bytes: Array) -> dict[str, Array]:
-    """Least seconds by peak and by bandwidth, by the rule that beating them is."""
-    return {"beats_peak": flops / machine.flops_per_s, "beats_memory": moved_bytes / machine.bandwidth_bytes_per_s}
+def hardware_bounds(device: Device, flops: Array, moved_bytes: Array) -> dict[str, Array]:
+    """Least seconds by peak and by bandwidth, by the exclusion rule of the rows below them."""
+    return {"beats_peak": flops / device.flops_per_s, "beats_memory": moved_bytes / device.bandwidth_bytes_per_s}

@@ -68,8 +68,9 @@ def records(file: str, /, *, format: FormatFlag = None, out: OutFlag = None) -> 
     file
         CSV that ``python -m asymsim_kernels.tools.measure`` wrote.
     """
-    from asymsim.calibration.kernel_records import compare_records, error_summary, read_records
+    from asymsim.calibration.kernel_records import read_records
     from asymsim.reporting import validation_view
+    from asymsim.validation.kernel_times import compare_records, error_summary
 
     rows = compare_records(read_records(file))
     summary = error_summary(rows)
@@ -131,13 +132,13 @@ def latency(
             document["operators"], points = held_out_report(chosen, parse_names(framework, "framework"), show)
         parts += latency_view.operator_parts(document["operators"])
     if part != "operators":
-        from asymsim.validation.serving_runs import error_report
+        from asymsim.validation.serving_runs import error_report, error_rows
         from asymsim.validation.serving_runs.host import engines_text
 
         with progress("runs") as show:
             found = error_report.end_to_end(sample, show)
         document["end_to_end"] = asdict(found)
-        points += error_report.plot_points(found.runs)
+        points += error_rows.plot_points(found.runs)
         parts += latency_view.end_to_end_parts(found.errors, found.deployments, found.hosts, found.left_out)
         if engines is not None:
             write_file(engines, engines_text(found.hosts), "engines")

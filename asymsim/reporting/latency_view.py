@@ -7,7 +7,8 @@ from typing import Any
 
 from asymsim.catalogue.engine import Engine
 from asymsim.reporting.tables import DASH, Rows, heading, percent, plain, seconds, table
-from asymsim.validation.serving_runs.error_report import LIMITS, PEER, PEER_ERRORS, VERDICTS
+from asymsim.validation.serving_runs.error_report import LIMITS, PEER, PEER_ERRORS
+from asymsim.validation.serving_runs.error_rows import VERDICTS
 from asymsim.validation.serving_runs.loader import LEFT_OUT
 
 ERRORS = {

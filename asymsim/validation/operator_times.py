@@ -1,4 +1,4 @@
-"""Fitted operator times against the measured rows that no fit saw."""
+"""Errors of fitted operator times on measured rows that no fit saw."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.calibration.fit_errors import score
-from asymsim.calibration.measured_tables import FRAMEWORKS, SYSTEMS, systems_folder
+from asymsim.calibration.fit_errors import fit_errors
+from asymsim.calibration.measured_tables import FRAMEWORKS, SYSTEMS, measured_gpus
 from asymsim.calibration.residual_intervals import bounds
 from asymsim.calibration.sections import load_section
 from asymsim.calibration.shape_groups import SEED, MeasuredRows
 from asymsim.catalogue.fitted_parameters import SECTIONS, Section, parameter_record
-from asymsim.catalogue.gpu import load_gpu
 from asymsim.core.arrays import Array
-from asymsim.util.errors import InputError, UnknownNameError
+from asymsim.util.errors import UnknownNameError
 
 Row = dict[str, Any]
 
-# What the numbers are fitted on; the tables of the others are new to them as a whole.
+# Framework whose tables the parameters are fitted on; no fit saw any row of the others.
 FITTED_ON = "vllm"
-# Points of each operator class and GPU that a figure shows.
+# Most points of each operator class and GPU in a figure.
 POINTS = 60
 
 
@@ -30,23 +29,23 @@ def held_out_report(
     frameworks: Sequence[str] = (FITTED_ON,),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Row], list[Row]]:
-    """Errors of the fitted sections, and a few of the rows that they are over.
+    """Errors of the fitted sections on held-out rows, and a sample of the rows for a figure.
 
     Parameters
     ----------
     gpus : sequence of str
-        All that were measured by default.
+        All measured GPUs by default.
     frameworks : sequence of str
-        Whose tables: held-out sites of vllm, all rows of the others.
+        Frameworks of the tables: held-out shape groups of vllm, all rows of the others.
     progress : callable, optional
-        Told how many of the tables are done, and of how many.
+        Called with the number of finished tables and the number of all.
 
     Returns
     -------
     errors : list of dict
-        A row for each GPU, operator class and framework: errors as fractions, those of the plain roofline beside.
+        A row for each GPU, operator class and framework: errors as fractions, with the errors of the roofline.
     points : list of dict
-        For each of these, under the first of the frameworks, up to ``POINTS`` rows drawn by the seed of the split:
+        For each GPU and operator class, under the first framework, up to ``POINTS`` rows sampled by the split's seed:
         measured and predicted seconds with the ends of the 90 % interval.
 
     Raises
@@ -61,47 +60,43 @@ def held_out_report(
     for name in frameworks:
         if name not in FRAMEWORKS:
             raise UnknownNameError("framework", name, FRAMEWORKS)
-    devices = [load_gpu(name) for name in gpus or SYSTEMS]
-    for device in devices:
-        if device.name not in SYSTEMS:
-            raise InputError("gpu", device.name, f"has no measured tables; GPUs that have: {', '.join(SYSTEMS)}")
-    systems_folder()
-    wanted = [
-        (name, device, framework)
+    loaded = measured_gpus(gpus or tuple(SYSTEMS))
+    tables = [
+        (name, gpu, framework)
         for name in SECTIONS
-        for device in devices
+        for gpu in loaded
         for framework in frameworks
-        if name in device.efficiency
+        if name in gpu.efficiency
     ]
     errors, points = [], []
-    for done, (name, device, framework) in enumerate(wanted):
+    for finished, (name, gpu, framework) in enumerate(tables):
         if progress is not None:
-            progress(done, len(wanted))
-        table = load_section(device, name, framework)
-        if table is None:
+            progress(finished, len(tables))
+        rows = load_section(gpu, name, framework)
+        if rows is None:
             continue
-        index = np.flatnonzero(table.held_out) if framework == FITTED_ON else np.arange(len(table.seconds))
+        index = np.flatnonzero(rows.held_out) if framework == FITTED_ON else np.arange(len(rows.seconds))
         if len(index):
-            head = {"gpu": device.name, "operator": name, "rows_of": framework}
-            errors.append(head | _errors(table, name, device.efficiency[name], index))
+            labels = {"gpu": gpu.name, "operator": name, "rows_of": framework}
+            errors.append(labels | _errors(rows, name, gpu.efficiency[name], index))
             if framework == frameworks[0]:
-                points += [head | point for point in _points(table, name, device.efficiency[name], index)]
+                points += [labels | point for point in _points(rows, name, gpu.efficiency[name], index)]
     return errors, points
 
 
-def _errors(table: MeasuredRows, name: str, section: Section, index: Array) -> Row:
-    found = score(table, parameter_record(section, SECTIONS[name]), section, index)
+def _errors(rows: MeasuredRows, name: str, section: Section, index: Array) -> Row:
+    errors = fit_errors(rows, parameter_record(section, SECTIONS[name]), section, index)
     names = {"median": "median_error", "mean": "mean_error", "p90": "p90_error", "narrow": "narrow_share"}
     names |= {"roofline_median": "roofline_median_error", "roofline_mean": "roofline_mean_error"}
-    return {names.get(key, key): value for key, value in found._asdict().items()}
+    return {names.get(key, key): value for key, value in errors._asdict().items()}
 
 
-def _points(table: MeasuredRows, name: str, section: Section, index: Array) -> list[Row]:
-    chosen = np.random.default_rng(SEED).permutation(index)[:POINTS]
-    predicted = table.predict(chosen, parameter_record(section, SECTIONS[name]))
+def _points(rows: MeasuredRows, name: str, section: Section, index: Array) -> list[Row]:
+    sample = np.random.default_rng(SEED).permutation(index)[:POINTS]
+    predicted = rows.predict(sample, parameter_record(section, SECTIONS[name]))
     low, high = bounds(section, predicted)
-    columns = {"measured_s": table.seconds[chosen], "p05_s": low, "p50_s": predicted, "p95_s": high}
+    columns = {"measured_s": rows.seconds[sample], "p05_s": low, "p50_s": predicted, "p95_s": high}
     return [
         dict(zip(columns, values, strict=True))
-        for values in zip(*(each.tolist() for each in columns.values()), strict=True)
+        for values in zip(*(column.tolist() for column in columns.values()), strict=True)
     ]

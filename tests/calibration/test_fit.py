@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asymsim.calibration.fit import calibrate, fit_section
-from asymsim.calibration.fit_errors import score, shape_group_correlation
+from asymsim.calibration.fit_errors import fit_errors, shape_group_correlation
 from asymsim.calibration.parameters import search_space
 from asymsim.calibration.sections import load_section
 from asymsim.catalogue.fitted_parameters import SECTIONS, parameter_record
@@ -99,7 +99,7 @@ def test_kernels_of_the_architecture_are_settled() -> None:
 def test_too_few_rows_are_refused(put: Put) -> None:
     columns, seconds = quantisation()
     put({name: column[:8] for name, column in columns.items()}, seconds[:8])
-    with pytest.raises(InputError, match=r"h100_sxm elementwise rows = \d+: too few to fit 3 numbers; at least 15"):
+    with pytest.raises(InputError, match=r"h100_sxm elementwise rows = \d+: too few to fit 3 parameters; at least 15"):
         fit_section(H100, "elementwise", 1)
 
 
@@ -149,6 +149,6 @@ def test_an_interval_of_the_prediction_itself_covers_all(put: Put) -> None:
     numbers = np.zeros(1, SECTIONS["elementwise"])
     numbers["launch_s"], numbers["memory_share"], numbers["overlap"] = LAUNCH_S, MEMORY_SHARE, OVERLAP
     wide = {"band_edges_s": [0.0] + [np.inf] * 12, "ratio_p05": [0.999] * 12, "ratio_p95": [1.001] * 12}
-    result = score(table, numbers, wide, np.arange(len(table.seconds)))
+    result = fit_errors(table, numbers, wide, np.arange(len(table.seconds)))
     assert (result.coverage, result.narrow) == (1.0, 1.0)
     assert result.median < 1e-9

@@ -1,4 +1,4 @@
-"""Intervals of borrowed numbers."""
+"""Intervals of transferred parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asymsim.calibration import transfer
-from asymsim.calibration.transfer import PAIRS, pooled, ratio, write_transfer
+from asymsim.calibration.transfer import PAIRS, pooled, transferred_ratios, write_transfer
 from asymsim.catalogue.fitted_parameters import SECTIONS, TRANSFER_FILE, transferred_interval
 from asymsim.catalogue.gpu import load_gpu
 from asymsim.util.errors import InputError
@@ -23,16 +23,16 @@ def test_pairs_weigh_the_same_whatever_their_rows() -> None:
     assert pooled([np.linspace(1.0, 2.0, 1001)]) == pytest.approx((1.05, 1.95), abs=0.002)
 
 
-def test_ratios_are_measured_over_what_the_lender_predicts(put: Put) -> None:
+def test_ratios_are_measured_over_predicted_with_the_donors_parameters(put: Put) -> None:
     columns, _ = quantisation()
-    lent = load_gpu("h100_sxm").efficiency["elementwise"]
-    stream_s = 3.0 * columns["m"] * columns["k"] / (load_gpu("h200_sxm").bandwidth_bytes_per_s * lent["memory_share"])
-    predicted = (lent["launch_s"] ** lent["overlap"] + stream_s ** lent["overlap"]) ** (1 / lent["overlap"])
+    donor = load_gpu("h100_sxm").efficiency["elementwise"]
+    stream_s = 3.0 * columns["m"] * columns["k"] / (load_gpu("h200_sxm").bandwidth_bytes_per_s * donor["memory_share"])
+    predicted = (donor["launch_s"] ** donor["overlap"] + stream_s ** donor["overlap"]) ** (1 / donor["overlap"])
     put(columns, 1.25 * predicted, "h200_sxm/quantize/vllm/0.24.0/scale_matrix")
-    found = ratio("h200_sxm", "h100_sxm", "elementwise")
-    assert found is not None
-    assert found == pytest.approx(1.25, rel=1e-9)
-    assert ratio("gb200", "b200_sxm", "elementwise") is None
+    ratios = transferred_ratios("h200_sxm", "h100_sxm", "elementwise")
+    assert ratios is not None
+    assert ratios == pytest.approx(1.25, rel=1e-9)
+    assert transferred_ratios("gb200", "b200_sxm", "elementwise") is None
 
 
 def test_without_a_pair_nothing_is_written(put: Put) -> None:
@@ -49,15 +49,15 @@ def test_shipped_intervals_hold_the_prediction(section: str) -> None:
     assert (interval["ratio_p95"] > 1).all()
 
 
-def test_no_gpu_lends_to_itself() -> None:
+def test_no_gpu_is_its_own_donor() -> None:
     assert all(target != source for target, source in PAIRS)
 
 
-def test_the_lenders_stay_and_a_second_run_changes_nothing(
+def test_the_donors_stay_and_a_second_run_changes_nothing(
     put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(*quantisation())
-    monkeypatch.setattr(transfer, "ratio", lambda target, source, section: np.linspace(0.8, 1.4, 50))
+    monkeypatch.setattr(transfer, "transferred_ratios", lambda target, donor, section: np.linspace(0.8, 1.4, 50))
     copy = tmp_path / "transfer.toml"
     copy.write_bytes(TRANSFER_FILE.read_bytes())
     monkeypatch.setattr(transfer, "TRANSFER_FILE", copy)

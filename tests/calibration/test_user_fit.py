@@ -17,7 +17,8 @@ from asymsim.calibration import user_fit
 from asymsim.calibration.kernel_operators import kernel_rows
 from asymsim.calibration.kernel_records import COLUMNS
 from asymsim.calibration.launch_shape import Shape
-from asymsim.calibration.user_fit import calibrate_records, student_95, user_intervals
+from asymsim.calibration.user_fit import calibrate_records
+from asymsim.calibration.user_scale import student_95, user_intervals
 from asymsim.catalogue.gpu import gpu_path, load_gpu
 from asymsim.catalogue.number_format import NUMBER_FORMATS
 from asymsim.cli.app import run
@@ -109,7 +110,7 @@ def test_times_are_tagged_measured_and_the_shipped_file_is_left_alone(tmp_path: 
     section = load_gpu(str(out)).efficiency["gemm_bf16"]
     assert section["measured"] is True
     assert section["date"] == "2026-01-31"
-    assert "a.csv (python=3.12;torch=2.13.0); scale of a relative's numbers of: " in section["source"]
+    assert "a.csv (python=3.12;torch=2.13.0); scale of transferred parameters of: " in section["source"]
     assert "--gpu a10 --section gemm_bf16" in section["command"]
 
 
@@ -210,17 +211,19 @@ def test_a_gpu_without_numbers_is_fitted_or_refused(tmp_path: Path) -> None:
     (row,) = calibrate_records("t4", write(tmp_path / "a.csv", rows), iterations=1, out=out)
     assert row["way"] == "fit"
     assert load_gpu(str(out)).efficiency["elementwise"]["memory_share"] == pytest.approx(0.7, rel=0.02)
-    with pytest.raises(InputError, match="elementwise: 59 distinct shapes and no numbers to scale, at least 60"):
+    with pytest.raises(
+        InputError, match="elementwise: 59 distinct shapes and no fitted parameters to scale, at least 60"
+    ):
         calibrate_records("t4", write(tmp_path / "a.csv", rows[:59]), out=out)
 
 
-def test_too_few_sites_are_scaled_and_said_to_be(tmp_path: Path) -> None:
+def test_too_few_shape_groups_are_scaled_and_said_to_be(tmp_path: Path) -> None:
     works = [("matmul", f"m={m};n={n};k=4096") for n in (2048, 4096, 6144) for m in range(16, 1136, 16)]
     said: list[str] = []
     path = write(tmp_path / "a.csv", lines("h100_sxm", 1.2, works=works))
     (row,) = calibrate_records("h100_sxm", path, out=tmp_path / "mine.toml", say=said.append)
     assert row["way"] == "scale"
-    assert any("scaled, not fitted" in text and "measure more sites" in text for text in said)
+    assert any("scaled, not fitted" in text and "measure more shape groups" in text for text in said)
 
 
 def test_without_scipy_many_shapes_are_scaled_and_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

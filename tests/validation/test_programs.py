@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from asymsim import InputError
 from asymsim.calibration.kernel_operators import OPERATORS, kernel_rows
-from asymsim.calibration.kernel_records import COLUMNS, UNITS, compare_records, error_summary, read_records
+from asymsim.calibration.kernel_records import COLUMNS, UNITS, read_records
 from asymsim.calibration.launch_shape import Shape
 from asymsim.catalogue.gpu import load_gpu
 from asymsim.catalogue.number_format import NUMBER_FORMATS
@@ -27,6 +27,7 @@ from asymsim.core.times.parameters import DECODE_ATTENTION_TIME, ENCODER_ATTENTI
 from asymsim.core.times.row_time import time_class
 from asymsim.util.errors import AsymsimError
 from asymsim.validation import programs
+from asymsim.validation.kernel_times import compare_records, error_summary
 
 BF16 = NUMBER_FORMATS["bf16"]
 HEADS = "heads=6;kv_heads=2;head_size=16"

@@ -27,10 +27,10 @@ ROWS = 200
 
 
 def table_of(ratio: float) -> MeasuredRows:
-    """Rows whose measured time is ``ratio`` times the predicted one, the first half at training sites."""
+    """Rows whose measured time is ``ratio`` times the predicted one, the first half in training shape groups."""
 
-    def predict(index: Array, numbers: Array) -> Array:
-        assert numbers.shape == (1,)
+    def predict(index: Array, parameters: Array) -> Array:
+        assert parameters.shape == (1,)
         return np.full(len(index), 1e-4)
 
     return MeasuredRows(
@@ -56,8 +56,8 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> None:
             return None
         return table_of(1.25 if framework == "sglang" else 1.0)
 
-    monkeypatch.setattr(module, "load", load)
-    monkeypatch.setattr(module, "systems_folder", lambda: Path())
+    monkeypatch.setattr(module, "load_section", load)
+    monkeypatch.setattr(measured_tables, "systems_folder", lambda: Path())
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -69,7 +69,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 @pytest.mark.usefixtures("tables")
-def test_held_out_sites_of_vllm_and_all_rows_of_others() -> None:
+def test_held_out_shape_groups_of_vllm_and_all_rows_of_others() -> None:
     errors, points = held_out_report(["h100_sxm"], ["vllm", "sglang", "trtllm"])
     rows = {(row["operator"], row["rows_of"]): row for row in errors}
     assert rows["gemm_bf16", "vllm"]["rows"] == ROWS // 2
@@ -132,7 +132,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     def absent() -> Path:
         raise MissingExtraError("calibration needs pyarrow: pip install 'asymsim[measured]'")
 
-    monkeypatch.setattr(module, "systems_folder", absent)
+    monkeypatch.setattr(measured_tables, "systems_folder", absent)
     monkeypatch.setattr(loader, "find_spec", lambda name: None)
     for part in ("all", "operators", "end-to-end"):
         assert "pip install 'asymsim[measured]'" in refusal(capsys, "--part", part)

@@ -1,4 +1,4 @@
-"""What the simulator predicts for a measured run: one decode step, one prefill, and how many requests fit."""
+"""Predicted times of a measured run: one decode step, one prefill, and the requests that the KV cache holds."""
 
 from __future__ import annotations
 
@@ -47,114 +47,126 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Work:
-    """Time of some operators on the GPU, which adds up by class.
+class ClassTimes:
+    """Time of some operators on the GPU, by operator class; sums and multiples are taken class by class.
 
     Attributes
     ----------
     seconds : numpy.ndarray, shape (classes, 3)
         5 %, median, 95 % of each operator class.
     roofline_s : float
-        What the data sheet's rates alone would allow.
+        Time at the data sheet's rates.
     """
 
     seconds: Array
     roofline_s: float
 
     @staticmethod
-    def none() -> Work:
-        """Work of no time."""
-        return Work(np.zeros((NUM_TIME_CLASSES, 3)), 0.0)
+    def zero() -> ClassTimes:
+        """No time in any class."""
+        return ClassTimes(np.zeros((NUM_TIME_CLASSES, 3)), 0.0)
 
-    def __mul__(self, factor: float) -> Work:
-        return Work(self.seconds * factor, self.roofline_s * factor)
+    def __mul__(self, factor: float) -> ClassTimes:
+        return ClassTimes(self.seconds * factor, self.roofline_s * factor)
 
-    def __add__(self, other: Work) -> Work:
-        return Work(self.seconds + other.seconds, self.roofline_s + other.roofline_s)
+    def __add__(self, other: ClassTimes) -> ClassTimes:
+        return ClassTimes(self.seconds + other.seconds, self.roofline_s + other.roofline_s)
 
     def interval(self) -> Interval:
-        """All classes together, as `core.times.row_time.joint_interval` joins them."""
-        found = np.empty(3)
-        joint_interval(self.seconds[None], np.zeros(1, np.int64), found)
-        return Interval(*found.tolist())
+        """Seconds of all classes together, joined by `core.times.row_time.joint_interval`."""
+        ends = np.empty(3)
+        joint_interval(self.seconds[None], np.zeros(1, np.int64), ends)
+        return Interval(*ends.tolist())
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is predicted for a run.
+    """Predicted times of a run.
 
     Attributes
     ----------
     run : Run
     running : int
-        Requests that decode together: the run's, or as many as the KV cache holds.
-    decode, prefill : Work
-        One step of all of them at the mean context; one request's prompt.
+        Requests that decode together: the run's batch, or as many as the KV cache holds.
+    decode, prefill : ClassTimes
+        One decode step of these requests at the mean context; the prefill of one prompt.
     """
 
     run: Run
     running: int
-    decode: Work
-    prefill: Work
+    decode: ClassTimes
+    prefill: ClassTimes
 
     @cached_property
-    def step(self) -> Work:
-        """A decode step and its share of the prefills that other requests put between steps."""
+    def engine_step(self) -> ClassTimes:
+        """A decode step and its share of the prefills of other requests that run between decode steps."""
         return self.decode + self.prefill * ((self.running - 1) / self.run.output_tokens)
 
     @property
     def possible(self) -> bool:
-        """Whether the measured time is not below the roofline of a server that caches no prefix."""
-        return self.run.tpot_s >= self.step.roofline_s
+        """Whether the measured TPOT is at least the roofline of a server without prefix caching."""
+        return self.run.tpot_s >= self.engine_step.roofline_s
 
     @property
     def queued(self) -> bool:
-        """Whether the run asks for more requests than the KV cache holds."""
+        """Whether the run's batch is larger than the KV cache holds."""
         return self.running < self.run.batch_size
 
     @property
     def judged(self) -> bool:
-        """Whether the run can tell of the host and of the queue."""
+        """Whether the run is used for errors, and for fits of host and queue."""
         return self.possible and not self.queued
 
 
 @dataclass(frozen=True)
-class _Served:
-    """A model on a GPU, with a format and rates for the layers and for the head."""
+class _Deployment:
+    """A model on a GPU, with number format and rates of the layers and of the output head.
 
-    shape: VlmModel
-    arrays: ModelArrays
+    Attributes
+    ----------
+    model : VlmModel
+    model_arrays : ModelArrays
+    schedule : ScheduleArrays
+    layers, head : tuple of Precision and GpuArrays
+    free_bytes : float
+        Device memory beside the weights.
+    """
+
+    model: VlmModel
+    model_arrays: ModelArrays
     schedule: ScheduleArrays
-    body: tuple[Precision, GpuArrays]
+    layers: tuple[Precision, GpuArrays]
     head: tuple[Precision, GpuArrays]
     free_bytes: float
 
-    def work(self, phase: int, input_tokens: int, output_tokens: int, batch_size: int) -> tuple[Work, float]:
-        """Time of one phase, and the bytes of cache a request at its end."""
-        load = request_tokens(
-            self.shape, text_tokens=input_tokens, output_tokens=output_tokens, batch_size=batch_size
+    def phase_times(
+        self, phase: int, input_tokens: int, output_tokens: int, batch_size: int
+    ) -> tuple[ClassTimes, float]:
+        """Time of one phase, and the KV-cache bytes of a request at its end."""
+        counts = request_tokens(
+            self.model, text_tokens=input_tokens, output_tokens=output_tokens, batch_size=batch_size
         ).token_counts()
-        seconds, floor_s, cache = np.zeros((NUM_TIME_CLASSES, 3)), 0.0, 0.0
-        for precision, rates, of_head in ((*self.body, False), (*self.head, True)):
-            table = operator_table(self.arrays, self.schedule, load, precision, rates)
+        seconds, roofline_s, kv_bytes = np.zeros((NUM_TIME_CLASSES, 3)), 0.0, 0.0
+        for precision, rates, of_head in ((*self.layers, False), (*self.head, True)):
+            table = operator_table(self.model_arrays, self.schedule, counts, precision, rates)
             for row in table.rows[(table.rows["phase"] == phase) & ((table.rows["name"] == HEAD) == of_head)]:
-                *times, of = row_interval(row, rates, 1)
-                seconds[of] += times
-                floor_s += row_roofline(row, rates, 1)
-            cache = float(table.totals[KV_PAGED_BYTES]) / batch_size
-        return Work(seconds, floor_s), cache
+                *times, time_class = row_interval(row, rates, 1)
+                seconds[time_class] += times
+                roofline_s += row_roofline(row, rates, 1)
+            kv_bytes = float(table.totals[KV_PAGED_BYTES]) / batch_size
+        return ClassTimes(seconds, roofline_s), kv_bytes
 
 
 def predict(run: Run) -> Prediction:
-    """Times of a run's decode step and prefill on the GPU alone, without host and queue.
+    """Times of a run's decode step and prefill on the GPU, without host and queue.
 
-    Prefill is of one request, without a cached prefix and in one piece. ``running`` counts weights and KV cache
-    against `memory.USABLE_SHARE` of the device.
+    The prefill is of one request, without a cached prefix, in one chunk. ``running`` counts weights and KV cache
+    against the usable share of the device's memory.
 
     Raises
     ------
     InputError
-        If the GPU has no units for the format, or the counts would pass 64 bits; with the run's line.
+        If the GPU has no units for the format, or a count exceeds 64 bits; with the run's line.
     """
     try:
         return _predict(run)
@@ -172,32 +184,32 @@ def _predict(run: Run) -> Prediction:
         dtype=run.dtype,
         kv_dtype=run.kv_dtype,
     )
-    bound = resolve(scenario)
-    check_countable(bound, scenario_tokens(scenario, bound.model))
-    served = _served(run.model, run.gpu.name, run.engine, run.dtype, run.kv_dtype)
-    prefill, _ = served.work(PREFILL, run.input_tokens, 1, 1)
-    _, cache = served.work(DECODE, run.input_tokens, run.output_tokens, 1)
-    running = max(1, min(run.batch_size, int(served.free_bytes // cache)))
-    decode, _ = served.work(DECODE, run.input_tokens, run.output_tokens, running)
+    resolved = resolve(scenario)
+    check_countable(resolved, scenario_tokens(scenario, resolved.model))
+    deployment = _deployment(run.model, run.gpu.name, run.engine, run.dtype, run.kv_dtype)
+    prefill, _ = deployment.phase_times(PREFILL, run.input_tokens, 1, 1)
+    _, kv_bytes = deployment.phase_times(DECODE, run.input_tokens, run.output_tokens, 1)
+    running = max(1, min(run.batch_size, int(deployment.free_bytes // kv_bytes)))
+    decode, _ = deployment.phase_times(DECODE, run.input_tokens, run.output_tokens, running)
     return Prediction(run, running, decode * (1 / (run.output_tokens - 1)), prefill)
 
 
 @lru_cache(maxsize=64)
-def _served(name: str, device_name: str, engine_name: str, dtype_name: str, kv_dtype: str) -> _Served:
-    shape, device = load_model(name), load_gpu(device_name)
-    server = load_engine(engine_name)
-    assert server is not None
-    # The host's share is what the runs are asked for.
-    server = replace(server, host_s=0.0, host_p05_s=0.0, host_p95_s=0.0)
+def _deployment(model_name: str, gpu_name: str, engine_name: str, dtype_name: str, kv_dtype: str) -> _Deployment:
+    model, gpu = load_model(model_name), load_gpu(gpu_name)
+    engine = load_engine(engine_name)
+    assert engine is not None
+    # Host times are fitted on these runs, so predictions leave them out.
+    engine = replace(engine, host_s=0.0, host_p05_s=0.0, host_p95_s=0.0)
 
-    def rates(of: str) -> tuple[Precision, GpuArrays]:
-        chosen = number_format(of)
+    def rates(name: str) -> tuple[Precision, GpuArrays]:
+        dtype = number_format(name)
         cache_bits = kv_bits(kv_dtype, number_format(dtype_name))
-        precision = Precision(chosen.weight_bits, chosen.activation_bits, cache_bits, 1)
-        return precision, gpu_arrays(device, chosen, server)
+        precision = Precision(dtype.weight_bits, dtype.activation_bits, cache_bits, 1)
+        return precision, gpu_arrays(gpu, dtype, engine)
 
-    body, head = rates(dtype_name), rates(HEAD_DTYPE)
-    wider = shape.parameters["embeddings"] + shape.parameters["lm_head"]
-    weights = weights_bytes(shape, body[0]) + wider * (head[0].weight_bits - body[0].weight_bits) / 8
-    free = free_memory_bytes(device, weights)
-    return _Served(shape, model_arrays(shape), schedule_arrays(IDENTITY, shape), body, head, free)
+    layers, head = rates(dtype_name), rates(HEAD_DTYPE)
+    head_parameters = model.parameters["embeddings"] + model.parameters["lm_head"]
+    head_extra_bytes = head_parameters * (head[0].weight_bits - layers[0].weight_bits) / 8
+    free_bytes = free_memory_bytes(gpu, weights_bytes(model, layers[0]) + head_extra_bytes)
+    return _Deployment(model, model_arrays(model), schedule_arrays(IDENTITY, model), layers, head, free_bytes)

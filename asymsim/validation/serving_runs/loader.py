@@ -1,7 +1,7 @@
-"""Measured serving runs: the rows of ``systems/silicon_sample.csv`` of aiconfigurator-core that we can answer for.
+"""Measured serving runs: the rows of ``systems/silicon_sample.csv`` of aiconfigurator-core that asymsim predicts.
 
 The file (NVIDIA, Apache-2.0) lists mean TTFT and TPOT of closed-loop benchmarks from several sources. A row
-says how many requests run at once, not how the benchmark began or how its queue stood.
+states the concurrency, not how the benchmark began or how long its queue was.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ COLUMNS = (
     "backend", "backend_version", "model_path", "system", "mode", "isl", "osl", "gemm_quant_mode", "batch_size",
     "tp_size", "silicon_ttft_ms", "silicon_tpot_ms",
 )  # fmt: skip
-# Part of the sample's model path -> the catalogue's model.
+# Part of the file's model path -> name in the catalogue.
 MODELS = {"Llama-3.1-8B": "llama-3.1-8b", "Llama-3.1-70B": "llama-3.1-70b", "Qwen3-32B": "qwen3-32b"}
 # InferenceMAX, where the 70B rows come from, serves them with an fp8 cache; with 16 bits they would beat the roofline.
 FP8_CACHE = ("llama-3.1-70b",)
-# The package's names of two GPUs differ from ours.
+# Name in the package -> name in the catalogue, where they differ.
 SYSTEMS = {"a100_sxm": "a100_80gb_sxm", "rtx_pro_6000_server": "rtx_pro_6000"}
-# fp8_block has a scale for each 128 elements; its products are timed as those with one a tensor or token.
+# fp8_block has a scale for each 128 elements; its products are timed as products with one scale a tensor or token.
 FORMATS = {"": "bf16", "bf16": "bf16", "bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8"}
 
 LEFT_OUT = {
     "disaggregated": "prefill and decode on different GPUs",
-    "other_model": "mixture of experts, or another model than those above",
+    "other_model": "mixture of experts, or a model that is not compared",
     "several_gpus": "more than one GPU",
     "nvfp4": "4-bit weights and activations, whose products were not fitted",
 }
@@ -48,14 +48,14 @@ class Run:
     Attributes
     ----------
     line : int
-        In the file, the header being 1.
+        Line number in the file; the header is line 1.
     model, engine, version, dtype, kv_dtype : str
-        Catalogue names; the engine's version as the file has it.
+        Names in the catalogue; the engine's version in the file's words.
     gemm_mode : str
-        The format of matrix products as the file has it.
+        Format of matrix products, in the file's words.
     gpu : Gpu
     input_tokens, output_tokens, batch_size : int
-        Per request; requests at once.
+        Tokens of each request; concurrent requests.
     ttft_s : float
         Mean time to the first token; nan where the row has none.
     tpot_s : float
@@ -78,19 +78,19 @@ class Run:
 
     @property
     def deployment(self) -> str:
-        """What shares a benchmark's set-up: model, GPU, engine and version."""
-        return " ".join(each for each in (self.model, self.gpu.name, self.engine, self.version) if each)
+        """Set-up that runs share: model, GPU, engine and version."""
+        return " ".join(part for part in (self.model, self.gpu.name, self.engine, self.version) if part)
 
 
-class Sample(NamedTuple):
-    """The runs, and how many rows were left out under each name of ``LEFT_OUT``."""
+class MeasuredRuns(NamedTuple):
+    """Runs of a file, and the number of rows left out by each rule of ``LEFT_OUT``."""
 
     runs: tuple[Run, ...]
     left_out: dict[str, int]
 
 
-def sample_path() -> Path:
-    """The file in the installed package.
+def runs_path() -> Path:
+    """Path of the file in the installed package.
 
     Raises
     ------
@@ -103,22 +103,22 @@ def sample_path() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "systems" / "silicon_sample.csv"
 
 
-def load_runs(path: str | Path | None = None) -> Sample:
-    """Read the dense, aggregated runs on one GPU.
+def load_runs(path: str | Path | None = None) -> MeasuredRuns:
+    """Dense, aggregated runs on one GPU, read from a file.
 
     Parameters
     ----------
     path : str or Path, optional
-        A file with at least ``COLUMNS``; that of the installed package by default.
+        A CSV with at least ``COLUMNS``; the file of the installed package by default.
 
     Raises
     ------
     InputError
-        If the file cannot be read, a column is missing, or a row of ours is malformed: its line, column and value.
+        If the file cannot be read, a column is missing, or a row to compare is malformed: its line, column and value.
     MissingExtraError
         If there is neither a path nor the package.
     """
-    file_path = Path(path) if path is not None else sample_path()
+    file_path = Path(path) if path is not None else runs_path()
     try:
         with file_path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file, strict=True))
@@ -138,18 +138,18 @@ def load_runs(path: str | Path | None = None) -> Sample:
         if len(cells) != len(lines[0]):
             raise InputError(where, len(cells), f"must have {len(lines[0])} columns")
         row = dict(zip(lines[0], cells, strict=True))
-        reason = _reason(row)
-        if reason is None:
+        rule = _left_out_by(row)
+        if rule is None:
             runs.append(_run(where, number, row))
         else:
-            left_out[reason] += 1
+            left_out[rule] += 1
     if not runs:
         raise InputError("sample", str(path or file_path.name), "holds no dense, aggregated run on one GPU")
-    return Sample(tuple(runs), dict(left_out))
+    return MeasuredRuns(tuple(runs), dict(left_out))
 
 
-def _reason(row: Mapping[str, str]) -> str | None:
-    """Why a row is not ours; None where it is."""
+def _left_out_by(row: Mapping[str, str]) -> str | None:
+    """Rule of ``LEFT_OUT`` that a row falls under; None for a run to compare."""
     if row["mode"] != "agg":
         return "disaggregated"
     if _model(row) is None:
@@ -166,23 +166,23 @@ def _model(row: Mapping[str, str]) -> str | None:
 
 
 def _run(where: str, line: int, row: Mapping[str, str]) -> Run:
-    name = _model(row)
-    assert name is not None
+    model = _model(row)
+    assert model is not None
     if row["gemm_quant_mode"] not in FORMATS:
         raise InputError(f"{where}: gemm_quant_mode", row["gemm_quant_mode"], f"must be one of {', '.join(FORMATS)}")
     try:
-        device = load_gpu(SYSTEMS.get(row["system"], row["system"]))
+        gpu = load_gpu(SYSTEMS.get(row["system"], row["system"]))
         load_engine(row["backend"])
     except InputError as error:
         raise InputError(f"{where}: {error.field}", error.value, error.remedy) from None
     return Run(
         line=line,
-        model=name,
-        gpu=device,
+        model=model,
+        gpu=gpu,
         engine=row["backend"],
         version=row["backend_version"],
         dtype=FORMATS[row["gemm_quant_mode"]],
-        kv_dtype="fp8" if name in FP8_CACHE else "auto",
+        kv_dtype="fp8" if model in FP8_CACHE else "auto",
         gemm_mode=row["gemm_quant_mode"],
         input_tokens=_count(where, "isl", row["isl"]),
         output_tokens=_count(where, "osl", row["osl"], 2),

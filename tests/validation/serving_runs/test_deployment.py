@@ -8,7 +8,7 @@ import pytest
 from asymsim import Scenario, estimate
 from asymsim.catalogue.gpu import load_gpu
 from asymsim.util.errors import InputError
-from asymsim.validation.serving_runs.deployment import Work, predict
+from asymsim.validation.serving_runs.deployment import ClassTimes, predict
 from oracles.serving_runs import run_of
 
 H100 = load_gpu("h100_sxm")
@@ -69,21 +69,21 @@ def test_a_model_that_does_not_fit_runs_one_request() -> None:
 
 def test_others_prefills_are_shared_over_the_output() -> None:
     found = predict(run_of())
-    parts = found.step.seconds - found.decode.seconds
+    parts = found.engine_step.seconds - found.decode.seconds
     assert np.allclose(parts, found.prefill.seconds * 7 / 128)
-    assert predict(run_of(batch_size=1)).step.interval() == predict(run_of(batch_size=1)).decode.interval()
+    assert predict(run_of(batch_size=1)).engine_step.interval() == predict(run_of(batch_size=1)).decode.interval()
 
 
 def test_faster_than_the_roofline_is_impossible() -> None:
-    floor_s = predict(run_of()).step.roofline_s
+    floor_s = predict(run_of()).engine_step.roofline_s
     assert predict(run_of(tpot_s=floor_s)).possible
     assert not predict(run_of(tpot_s=0.999 * floor_s)).possible
 
 
 def test_classes_add_within_and_join_as_squares_between() -> None:
-    seconds = np.zeros_like(Work.none().seconds)
+    seconds = np.zeros_like(ClassTimes.zero().seconds)
     seconds[0], seconds[1] = (7, 10, 16), (6, 10, 18)
-    assert (Work(seconds, 1.0) * 2 + Work(seconds, 1.0)).interval() == (60 - 15, 60, 60 + 30)
+    assert (ClassTimes(seconds, 1.0) * 2 + ClassTimes(seconds, 1.0)).interval() == (60 - 15, 60, 60 + 30)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 
 from asymsim.util.errors import InputError
 from asymsim.validation.serving_runs.deployment import predict
-from asymsim.validation.serving_runs.error_report import LIMITS, EndToEnd, end_to_end, error_rows, plot_points
+from asymsim.validation.serving_runs.error_report import LIMITS, EndToEnd, end_to_end
+from asymsim.validation.serving_runs.error_rows import error_rows, plot_points
 from asymsim.validation.serving_runs.loader import load_runs
 from oracles.serving_runs import write_rows
 
@@ -22,7 +23,7 @@ def planted(path: Path, stretch: float = 1.0, extra: tuple[dict[str, str], ...] 
     for index, (row, run) in enumerate(zip(rows, load_runs(write_rows(path, rows)).runs, strict=True)):
         bare = predict(run)
         factor = stretch if index % 2 else 1.0
-        row["silicon_tpot_ms"] = repr(1e3 * (factor * bare.step.interval().p50 + HOST_S))
+        row["silicon_tpot_ms"] = repr(1e3 * (factor * bare.engine_step.interval().p50 + HOST_S))
         wait = 1.2 + 1.7 * run.batch_size / 20
         row["silicon_ttft_ms"] = repr(1e3 * wait * bare.prefill.interval().p50)
     return end_to_end(write_rows(path, [*rows, *extra]))

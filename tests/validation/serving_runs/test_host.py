@@ -11,7 +11,7 @@ from asymsim import Scenario, estimate
 from asymsim.catalogue.engine import Engine, engine_names, load_engine
 from asymsim.util.errors import InputError
 from asymsim.validation.serving_runs.deployment import Prediction, predict
-from asymsim.validation.serving_runs.host import engines_text, fit_hosts, host_work
+from asymsim.validation.serving_runs.host import engines_text, fit_hosts, host_times
 from oracles.serving_runs import run_of
 
 
@@ -20,7 +20,7 @@ def measured(rest_s: list[float], **changes: object) -> list[Prediction]:
     made = []
     for index, rest in enumerate(rest_s):
         bare = predict(run_of(input_tokens=512 + 64 * index, **changes))
-        run = run_of(input_tokens=512 + 64 * index, tpot_s=bare.step.interval().p50 + rest, **changes)
+        run = run_of(input_tokens=512 + 64 * index, tpot_s=bare.engine_step.interval().p50 + rest, **changes)
         made.append(Prediction(run, bare.running, bare.decode, bare.prefill))
     return made
 
@@ -86,4 +86,4 @@ def test_estimate_adds_the_host_to_each_step(name: str) -> None:
         estimate(Scenario(model="qwen3-8b", output_tokens=9, engine=each)).latency.tpot_s for each in ("none", name)
     )
     assert served.p50 - bare.p50 == pytest.approx(server.host_s, abs=1e-9)
-    assert host_work(server).interval() == (server.host_p05_s, server.host_s, server.host_p95_s)
+    assert host_times(server).interval() == (server.host_p05_s, server.host_s, server.host_p95_s)
