@@ -22,11 +22,9 @@ from asymsim.estimator.model_arrays import model_arrays
 from asymsim.estimator.scenario import Scenario
 from asymsim.estimator.schedule_arrays import schedule_arrays
 from asymsim.methods.base import make_method
-from asymsim.methods.schedule import IDENTITY, Schedule, compose
+from asymsim.methods.schedule import IDENTITY, Mixture, Schedule, compose
 from asymsim.methods.schedule_file import read_schedule
 from asymsim.util.errors import InputError
-
-Mixture = tuple[tuple[float, Schedule], ...]
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, lm_layers, register
+from asymsim.methods.base import Examples, Method, Requirements, lm_layers, register
 from asymsim.methods.common.gap_budget import linear_classes, threshold_classes
 from asymsim.methods.common.operations import decode_scores, gather, normalise, reduce, similarity, top_k
-from asymsim.methods.common.requirements import tower_of
-from asymsim.methods.schedule import Operation, Schedule, Step, TextEviction, keep_share
+from asymsim.methods.common.requirements import vision_tower
+from asymsim.methods.schedule import Mixture, Operation, Schedule, Step, TextEviction, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact, share_of_all
 from asymsim.util.strict import strict_dataclass
@@ -61,6 +61,8 @@ class AsymVLM(Method):
     """
 
     source: ClassVar[str] = "AsymVLM, arXiv 2605.29535v1, method section"
+    requires: ClassVar[Requirements] = (vision_tower,)
+    refused_settings: ClassVar[Examples] = ({"retain": 1.5}, {"threshold_tokens": -1})
 
     budget: Literal["uniform", "threshold", "linear"] = "threshold"
     gap_mean: float = 0.218
@@ -89,12 +91,12 @@ class AsymVLM(Method):
             if getattr(self, field) < 0:
                 raise InputError(f"asymvlm: {field}", getattr(self, field), "give a number of tokens, 0 or more")
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        return self._schedule(model, self.keep)
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        return self._schedule_at(model, self.keep)
 
-    def mixture(self, model: VlmModel) -> tuple[tuple[float, Schedule], ...]:
+    def build_mixture(self, model: VlmModel) -> Mixture:
         """One schedule for each ratio that the budget gives, with the share of the samples that get it."""
-        return tuple((share, self._schedule(model, ratio)) for share, ratio in self.ratios())
+        return tuple((share, self._schedule_at(model, ratio)) for share, ratio in self.ratios())
 
     def ratios(self) -> tuple[tuple[float, float], ...]:
         """(share of the samples, kept ratio), the shares adding up to 1."""
@@ -104,8 +106,7 @@ class AsymVLM(Method):
             return linear_classes(self)
         return ((1.0, self.keep),)
 
-    def _schedule(self, model: VlmModel, ratio: float) -> Schedule:
-        tower_of(model, self.name)
+    def _schedule_at(self, model: VlmModel, ratio: float) -> Schedule:
         history = self.history_tokens if self.history_retain < 1 else 0
         left = int(share_of_all(self.history_retain) * history)
         steps: tuple[Step, ...] = (keep_share(exact(f"{ratio:.12f}")),)

@@ -1,4 +1,4 @@
-"""What a method is, and the registry: the only list of methods anywhere."""
+"""Methods: the class that each derives from, and the registry, the only list of methods anywhere."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar
 
-from asymsim.catalogue.model import VlmModel
-from asymsim.methods.schedule import Schedule
-from asymsim.util.errors import FieldError, InputError, UnknownNameError, UnsupportedError
+from asymsim.catalogue.model import VisionTower, VlmModel
+from asymsim.methods.schedule import Mixture, Schedule
+from asymsim.util.errors import FieldError, InputError, UnknownNameError
 from asymsim.util.strict import strict_dataclass
 
 Family = Literal["vision", "kv"]
+# Refuses a model, given the method's name, by raising UnsupportedError.
+Requirement = Callable[[VlmModel, str], None]
+Requirements = tuple[Requirement, ...]
+Examples = tuple[Mapping[str, Any], ...]
 M = TypeVar("M", bound="Method")
 _METHODS: dict[str, type[Method]] = {}
 
@@ -29,11 +33,24 @@ class Method(ABC):
     keep : float
         The method's main parameter as a share: of the visual tokens it keeps (the mean over the
         language model's layers where it prunes in steps), or of the KV entries. In [0, 1].
+    family : {"vision", "kv"}
+        Whether visual tokens leave, or KV entries.
+    source : str
+        Publication with section, or released code.
+    requires : tuple of Requirement
+        Properties without which the method has no meaning on a model, from ``methods.common.requirements``.
+    refused_settings : tuple of mappings
+        Examples of settings out of range, at least one where the method has settings besides ``keep``; tests try them.
+    tokens_at_zero : int or None
+        Most visual tokens of an encoder sequence that ``keep = 0`` leaves; None where it leaves more or is refused.
     """
 
     name: ClassVar[str]
     family: ClassVar[Family] = "vision"
     source: ClassVar[str]
+    requires: ClassVar[Requirements] = ()
+    refused_settings: ClassVar[Examples] = ()
+    tokens_at_zero: ClassVar[int | None] = 0
 
     keep: float = 0.5
 
@@ -42,6 +59,19 @@ class Method(ABC):
             raise InputError("keep", self.keep, "give a share between 0 and 1")
 
     @abstractmethod
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        """The schedule of these settings on a model that has all that the method requires.
+
+        Raises
+        ------
+        InputError
+            If a setting is out of range on this model.
+        """
+
+    def build_mixture(self, model: VlmModel) -> Mixture:
+        """The schedules of a budget that adapts to the sample, with their shares of the samples."""
+        return ((1.0, self.build_schedule(model)),)
+
     def schedule(self, model: VlmModel) -> Schedule:
         """The schedule of these settings on a model.
 
@@ -49,14 +79,24 @@ class Method(ABC):
         ------
         UnsupportedError
             If the method has no meaning on this model.
+        InputError
+            If a setting is out of range on this model.
         """
+        self._check_requirements(model)
+        return self.build_schedule(model)
 
-    def mixture(self, model: VlmModel) -> tuple[tuple[float, Schedule], ...]:
-        """The schedules that samples meet, with their shares, which add up to 1.
+    def mixture(self, model: VlmModel) -> Mixture:
+        """The schedules that samples get, with their shares, which add up to 1.
 
-        More than one where the budget adapts to the sample; a cost is then the expectation over them.
+        More than one where the budget adapts to the sample; a cost is then the expectation over them. Raises as
+        ``schedule`` does.
         """
-        return ((1.0, self.schedule(model)),)
+        self._check_requirements(model)
+        return self.build_mixture(model)
+
+    def _check_requirements(self, model: VlmModel) -> None:
+        for requirement in self.requires:
+            requirement(model, self.name)
 
 
 def register(name: str) -> Callable[[type[M]], type[M]]:
@@ -85,7 +125,7 @@ def list_methods() -> list[str]:
 
 
 def make_method(name: str, keep: float | None = None, settings: Mapping[str, Any] | None = None) -> Method:
-    """Make a method from its name, its kept share and further settings.
+    """A method with its kept share and further settings.
 
     Raises
     ------
@@ -94,19 +134,19 @@ def make_method(name: str, keep: float | None = None, settings: Mapping[str, Any
     InputError
         If a setting has the wrong kind or range.
     """
-    known = registered_methods()
-    if name not in known:
-        raise UnknownNameError("method", name, known)
-    kind = known[name]
+    methods = registered_methods()
+    if name not in methods:
+        raise UnknownNameError("method", name, methods)
+    method_class = methods[name]
     values = dict(settings or {})
-    fields = [field.name for field in dataclasses.fields(kind)]
+    fields = [field.name for field in dataclasses.fields(method_class)]
     for key in values:
         if key not in fields:
             raise UnknownNameError(f"setting of {name}", key, fields)
     if keep is not None:
         values["keep"] = keep
     try:
-        return kind(**values)
+        return method_class(**values)
     except FieldError as error:
         raise InputError(f"{name}: {error.field}", error.value, error.remedy) from None
 
@@ -116,14 +156,7 @@ def lm_layers(model: VlmModel) -> int:
     return len(model.language_model.layer_pattern)
 
 
-def tower_layers(model: VlmModel, method_name: str) -> int:
-    """Number of encoder layers.
-
-    Raises
-    ------
-    UnsupportedError
-        If the model has no vision tower.
-    """
-    if model.vision_tower is None:
-        raise UnsupportedError("method", method_name, f"{model.name} has no vision tower to prune")
-    return len(model.vision_tower.layer_pattern)
+def tower_of(model: VlmModel) -> VisionTower:
+    """The vision tower of a model whose method requires one."""
+    assert model.vision_tower is not None
+    return model.vision_tower

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, register
+from asymsim.methods.base import Examples, Method, Requirements, register
 from asymsim.methods.common.operations import gather, normalise, reduce, similarity, top_k
-from asymsim.methods.common.requirements import check_layer, visual_sequence
+from asymsim.methods.common.requirements import check_layer, visual_tokens_in_sequence
 from asymsim.methods.schedule import Schedule, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.strict import strict_dataclass
@@ -33,14 +33,15 @@ class DART(Method):
     """
 
     source: ClassVar[str] = "Wen et al., Duplication Matters More (DART), arXiv 2502.11494, section 3; released code"
+    requires: ClassVar[Requirements] = (visual_tokens_in_sequence,)
+    refused_settings: ClassVar[Examples] = ({"layer": 0}, {"image_pivots": -1})
 
     keep: float = 2 / 9
     layer: int = 2
     image_pivots: int = 4
     text_pivots: int = 4
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        visual_sequence(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
         check_layer(model, "dart: layer", self.layer)
         if min(self.image_pivots, self.text_pivots) < 0:
             raise InputError("dart: image_pivots", self.image_pivots, "give numbers of pivots, 0 or more")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, register
+from asymsim.methods.base import Examples, Method, Requirements, register, tower_of
 from asymsim.methods.common.operations import (
     average_into,
     gather,
@@ -15,7 +15,7 @@ from asymsim.methods.common.operations import (
     similarity,
     top_k,
 )
-from asymsim.methods.common.requirements import attention_layer, tower_of
+from asymsim.methods.common.requirements import attention_layer, vision_tower
 from asymsim.methods.schedule import Operation, Schedule, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.strict import strict_dataclass
@@ -52,6 +52,8 @@ class DeSAP(Method):
     """
 
     source: ClassVar[str] = "DeSAP, arXiv 2604.11240v1, method section"
+    requires: ClassVar[Requirements] = (vision_tower,)
+    refused_settings: ClassVar[Examples] = ({"joint_size": 0}, {"text_tower_layers": -1})
 
     keep: float = 1 / 9
     text_tower_layers: int = 12
@@ -59,8 +61,8 @@ class DeSAP(Method):
     text_tower_tokens: int = 77
     joint_size: int = 768
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        tower = tower_of(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model)
         for field in ("text_tower_width", "text_tower_tokens", "joint_size"):
             if getattr(self, field) < 1:
                 raise InputError(f"desap: {field}", getattr(self, field), "give at least 1")

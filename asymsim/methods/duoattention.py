@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Family, Method, register
+from asymsim.methods.base import Examples, Family, Method, register
 from asymsim.methods.common.operations import cache_gather, query_group
 from asymsim.methods.schedule import KvPolicy, Schedule
 from asymsim.util.errors import InputError
@@ -36,6 +36,7 @@ class DuoAttention(Method):
 
     family: ClassVar[Family] = "kv"
     source: ClassVar[str] = "Xiao et al., DuoAttention, arXiv 2410.10819, section 2; released code"
+    refused_settings: ClassVar[Examples] = ({"sinks": -1}, {"retrieval_heads": 2.0})
 
     retrieval_heads: float | None = None
     sinks: int = 64
@@ -47,7 +48,7 @@ class DuoAttention(Method):
         given = getattr(data, "kwargs", None) or {}
         return data if "keep" not in given else type(data)(data.args, {"retrieval_heads": given["keep"], **given})
 
-    def schedule(self, model: VlmModel) -> Schedule:
+    def build_schedule(self, model: VlmModel) -> Schedule:
         if min(self.sinks, self.recent) < 0:
             raise InputError("duoattention: sinks", self.sinks, "give numbers of entries, 0 or more")
         heads = self.retrieval_heads

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, lm_layers, register
+from asymsim.methods.base import Examples, Method, lm_layers, register
 from asymsim.methods.common.operations import gather, head_mean, top_k
 from asymsim.methods.schedule import Schedule, keep_share
 from asymsim.util.errors import InputError
@@ -31,11 +31,12 @@ class FastV(Method):
     """
 
     source: ClassVar[str] = "Chen et al., An Image is Worth 1/2 Tokens After Layer 2, arXiv 2403.06764, section 4"
+    refused_settings: ClassVar[Examples] = ({"layer": 0},)
 
     layer: int = 2
     masking: bool = False
 
-    def schedule(self, model: VlmModel) -> Schedule:
+    def build_schedule(self, model: VlmModel) -> Schedule:
         if not 1 <= self.layer < lm_layers(model):
             raise InputError("fastv: layer", self.layer, f"give a layer from 1 to {lm_layers(model) - 1}")
         return Schedule(

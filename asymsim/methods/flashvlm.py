@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, register
+from asymsim.methods.base import Examples, Method, Requirements, register, tower_of
 from asymsim.methods.common.operations import gather, normalise, reduce, saliency, similarity, top_k
-from asymsim.methods.common.requirements import attention_layer, tower_of
+from asymsim.methods.common.requirements import attention_layer, vision_tower
 from asymsim.methods.schedule import Operation, Schedule, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.strict import strict_dataclass
@@ -34,13 +34,15 @@ class FlashVLM(Method):
     """
 
     source: ClassVar[str] = "FlashVLM: Text-Guided Visual Token Selection; released code (llava_arch.py)"
+    requires: ClassVar[Requirements] = (vision_tower,)
+    refused_settings: ClassVar[Examples] = ({"removed_at_once": 0}, {"important_share": -1.0})
 
     keep: float = 1 / 9
     important_share: float = 0.5
     removed_at_once: int = 8
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        tower = tower_of(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model)
         if not 0 <= self.important_share <= 1:
             raise InputError("flashvlm: important_share", self.important_share, "give a share between 0 and 1")
         if self.removed_at_once < 1:

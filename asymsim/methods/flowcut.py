@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, register
+from asymsim.methods.base import Examples, Method, Requirements, register, tower_of
 from asymsim.methods.common.operations import gather, head_mean, reduce, similarity, top_k
-from asymsim.methods.common.requirements import several_crops, visual_sequence, whole_tower
+from asymsim.methods.common.requirements import has_several_crops, separable_encoder_tokens, visual_tokens_in_sequence
 from asymsim.methods.schedule import Operation, Schedule, Step, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
@@ -39,13 +39,15 @@ class FlowCut(Method):
     """
 
     source: ClassVar[str] = "Tong et al., FlowCut, arXiv 2505.19536, section 4; released package flowcut 1.0.2"
+    requires: ClassVar[Requirements] = (separable_encoder_tokens,)
+    refused_settings: ClassVar[Examples] = ({"entropy_ratio": 1.1}, {"crop_factor": 0.5})
 
     keep: float = 1 / 3
     entropy_ratio: float = 0.9
     crop_factor: float = 2.5
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        tower = whole_tower(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model)
         if not 0 <= self.entropy_ratio <= 1:
             raise InputError("flowcut: entropy_ratio", self.entropy_ratio, "give a ratio between 0 and 1")
         if self.crop_factor < 1:
@@ -53,7 +55,7 @@ class FlowCut(Method):
         last = len(tower.layer_pattern) - 3
         if last < 1:
             raise InputError("method", self.name, f"the encoder of {model.name} has too few layers to prune between")
-        crops = several_crops(model)
+        crops = has_several_crops(model)
         target = min(1.0, self.keep * self.crop_factor) if crops else self.keep
         steps, operations, share = [], list[Operation](), 1.0
         for layer in range(last + 1):
@@ -72,7 +74,7 @@ class FlowCut(Method):
                 ]
         unfused = [("encoder", layer) for layer in range(last + 1)]
         if crops:
-            visual_sequence(model, self.name)
+            visual_tokens_in_sequence(model, self.name)
             steps.append(keep_share(self.keep, layer=2))
             operations += [head_mean(2), top_k("lm", 2), gather("lm", 2)]
             unfused.append(("lm", 1))

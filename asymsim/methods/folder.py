@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, register
+from asymsim.methods.base import Examples, Method, Requirements, register, tower_of
 from asymsim.methods.common.operations import bipartite_matching, saliency
-from asymsim.methods.common.requirements import whole_tower
+from asymsim.methods.common.requirements import separable_encoder_tokens
 from asymsim.methods.schedule import Schedule, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
@@ -32,12 +32,15 @@ class Folder(Method):
     """
 
     source: ClassVar[str] = "Wang et al., FOLDER, arXiv 2501.02430, section 3; released code (patch/folder.py)"
+    requires: ClassVar[Requirements] = (separable_encoder_tokens,)
+    refused_settings: ClassVar[Examples] = ({"blocks_from_end": 25},)
+    tokens_at_zero: ClassVar[int | None] = 1
 
     keep: float = 0.34
     blocks_from_end: int = 2
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        tower = whole_tower(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model)
         blocks = len(tower.layer_pattern)
         if not 1 <= self.blocks_from_end <= blocks:
             raise InputError("folder: blocks_from_end", self.blocks_from_end, f"give a number from 1 to {blocks}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Family, Method, lm_layers, register
+from asymsim.methods.base import Examples, Family, Method, Requirements, lm_layers, register
 from asymsim.methods.common.operations import cache_gather, decode_scores, reduce, top_k
 from asymsim.methods.common.requirements import scored_cache
 from asymsim.methods.schedule import KvPolicy, Schedule
@@ -34,12 +34,13 @@ class H2O(Method):
 
     family: ClassVar[Family] = "kv"
     source: ClassVar[str] = "Zhang et al., H2O, arXiv 2306.14048, section 4"
+    requires: ClassVar[Requirements] = (scored_cache,)
+    refused_settings: ClassVar[Examples] = ({"recent_share": 7.0},)
 
     keep: float = 0.2
     recent_share: float = 0.5
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        scored_cache(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
         if not 0 <= self.recent_share <= 1:
             raise InputError("h2o: recent_share", self.recent_share, "give a share between 0 and 1")
         kept = share_of_all(self.keep)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, register
+from asymsim.methods.base import Examples, Method, Requirements, register, tower_of
 from asymsim.methods.common.operations import gather, reduce, saliency, top_k
-from asymsim.methods.common.requirements import attention_layer, several_crops, tower_of
+from asymsim.methods.common.requirements import attention_layer, several_crops, vision_tower
 from asymsim.methods.schedule import Schedule, keep_share
-from asymsim.util.errors import InputError, UnsupportedError
+from asymsim.util.errors import InputError
 from asymsim.util.strict import strict_dataclass
 
 
@@ -31,18 +31,16 @@ class HiRED(Method):
     """
 
     source: ClassVar[str] = "Arif et al., HiRED, arXiv 2408.10945, section 3"
+    requires: ClassVar[Requirements] = (vision_tower, several_crops)
+    refused_settings: ClassVar[Examples] = ({"full_image_share": 2.0},)
 
     keep: float = 0.2
     full_image_share: float = 0.5
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        tower = tower_of(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model)
         if not 0 <= self.full_image_share <= 1:
             raise InputError("hired: full_image_share", self.full_image_share, "give a share between 0 and 1")
-        if not several_crops(model):
-            raise UnsupportedError(
-                "method", self.name, f"{model.name} encodes an image as one crop, so there is no budget to divide"
-            )
         reads = tuple(dict.fromkeys((attention_layer(tower, len(tower.layer_pattern)), attention_layer(tower, 2))))
         return Schedule(
             steps=(keep_share(self.keep, "encoder_end"),),

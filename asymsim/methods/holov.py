@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, register
+from asymsim.methods.base import Examples, Method, Requirements, register, tower_of
 from asymsim.methods.common.operations import gather, normalise, reduce, saliency, similarity, top_k
-from asymsim.methods.common.requirements import attention_layer, tower_of
+from asymsim.methods.common.requirements import attention_layer, vision_tower
 from asymsim.methods.schedule import Schedule, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.strict import strict_dataclass
@@ -35,12 +35,14 @@ class HoloV(Method):
     source: ClassVar[str] = (
         "HoloV: Don't Just Chase 'Highlighted Tokens' in MLLMs, NeurIPS 2025, section 3; released code (utils.py)"
     )
+    requires: ClassVar[Requirements] = (vision_tower,)
+    refused_settings: ClassVar[Examples] = ({"crops": 0},)
 
     keep: float = 1 / 9
     crops: int = 16
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        tower = tower_of(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model)
         if self.crops < 1:
             raise InputError("holov: crops", self.crops, "give at least 1")
         read = attention_layer(tower, 2)

@@ -16,8 +16,9 @@ class Unpruned(Method):
     """Every token stays."""
 
     source: ClassVar[str] = "the baseline of every comparison"
+    tokens_at_zero: ClassVar[int | None] = None
 
     keep: float = 1.0
 
-    def schedule(self, model: VlmModel) -> Schedule:
+    def build_schedule(self, model: VlmModel) -> Schedule:
         return IDENTITY

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, register
+from asymsim.methods.base import Method, Requirements, register, tower_of
 from asymsim.methods.common.operations import average_into, gather, normalise, reduce, similarity, top_k
 from asymsim.methods.common.published_count import unless_keep
-from asymsim.methods.common.requirements import tower_of
+from asymsim.methods.common.requirements import vision_tower
 from asymsim.methods.schedule import Recycle, Schedule, keep_share
 from asymsim.util.strict import strict_dataclass
 
@@ -38,6 +38,8 @@ class PruMerge(Method):
     """
 
     source: ClassVar[str] = "Shang et al., LLaVA-PruMerge, arXiv 2403.15388, section 3; released code"
+    requires: ClassVar[Requirements] = (vision_tower,)
+    tokens_at_zero: ClassVar[int | None] = 1
 
     keep: float = 1 / 18
     plus: bool = False
@@ -50,8 +52,8 @@ class PruMerge(Method):
         plus = str(given.get("plus", "")).lower() in ("true", "1", "yes", "on", "y", "t")
         return unless_keep(data, keep=0.25) if plus else data
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        tower = tower_of(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model)
         # [CLS] alone asks where there is one; without it the mean over all queries stands in.
         queries = "1" if tower.extra_tokens else "tower_tokens"
         return Schedule(

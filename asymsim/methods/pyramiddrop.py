@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, lm_layers, register
+from asymsim.methods.base import Examples, Method, Requirements, lm_layers, register
 from asymsim.methods.common.operations import gather, recomputed_attention, top_k
-from asymsim.methods.common.requirements import check_layer, visual_sequence
+from asymsim.methods.common.requirements import check_layer, visual_tokens_in_sequence
 from asymsim.methods.schedule import Operation, Schedule, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.strict import strict_dataclass
@@ -33,13 +33,15 @@ class PyramidDrop(Method):
     """
 
     source: ClassVar[str] = "Xing et al., PyramidDrop, arXiv 2410.17247, section 3"
+    requires: ClassVar[Requirements] = (visual_tokens_in_sequence,)
+    refused_settings: ClassVar[Examples] = ({"ratio": 1.5}, {"layers": (0,)}, {"layers": (8, 8)})
+    tokens_at_zero: ClassVar[int | None] = None
 
     keep: float = 15 / 32
     ratio: float | None = None
     layers: tuple[int, ...] = ()
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        visual_sequence(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
         depth = lm_layers(model)
         layers = self.layers or tuple(sorted({depth * quarter // 4 for quarter in (1, 2, 3)} - {0}))
         for layer in layers:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Family, Method, lm_layers, register
+from asymsim.methods.base import Examples, Family, Method, Requirements, lm_layers, register
 from asymsim.methods.common.operations import cache_gather, cache_scores, reduce, top_k
 from asymsim.methods.common.published_count import unless_keep
 from asymsim.methods.common.requirements import scored_cache
@@ -43,6 +43,8 @@ class PyramidKV(Method):
 
     family: ClassVar[Family] = "kv"
     source: ClassVar[str] = "Cai et al., PyramidKV, arXiv 2406.02069, section 4; released code"
+    requires: ClassVar[Requirements] = (scored_cache,)
+    refused_settings: ClassVar[Examples] = ({"capacity": 8},)
 
     capacity: int | None = None
     window: int = 32
@@ -53,8 +55,7 @@ class PyramidKV(Method):
     def _published(cls, data: Any) -> Any:
         return unless_keep(data, capacity=2048)
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        scored_cache(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
         if min(self.window, self.pooling) < 1:
             raise InputError("pyramidkv: window", self.window, "give a window and a pooling of at least 1")
         return Schedule(

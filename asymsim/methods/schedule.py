@@ -187,6 +187,9 @@ class Schedule:
     masking: bool = False
 
 
+# Schedules with their shares of the samples, which add up to 1.
+Mixture = tuple[tuple[float, Schedule], ...]
+
 IDENTITY = Schedule()
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Family, Method, register
+from asymsim.methods.base import Examples, Family, Method, Requirements, register
 from asymsim.methods.common.operations import cache_gather, cache_scores, reduce, top_k
 from asymsim.methods.common.published_count import unless_keep
 from asymsim.methods.common.requirements import scored_cache
@@ -39,6 +39,8 @@ class SnapKV(Method):
 
     family: ClassVar[Family] = "kv"
     source: ClassVar[str] = "Li et al., SnapKV, arXiv 2404.14469, section 4"
+    requires: ClassVar[Requirements] = (scored_cache,)
+    refused_settings: ClassVar[Examples] = ({"capacity": 8}, {"window": 0})
 
     capacity: int | None = None
     window: int = 32
@@ -49,8 +51,7 @@ class SnapKV(Method):
     def _published(cls, data: Any) -> Any:
         return unless_keep(data, capacity=1024)
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        scored_cache(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
         if min(self.window, self.pooling) < 1:
             raise InputError("snapkv: window", self.window, "give a window and a pooling of at least 1")
         if self.capacity is None:

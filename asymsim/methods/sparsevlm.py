@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, lm_layers, register
+from asymsim.methods.base import Examples, Method, Requirements, lm_layers, register
 from asymsim.methods.common.operations import average_into, gather, reduce, similarity, top_k
-from asymsim.methods.common.requirements import visual_sequence
+from asymsim.methods.common.requirements import visual_tokens_in_sequence
 from asymsim.methods.schedule import Operation, Recycle, Schedule, Step
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
@@ -50,13 +50,15 @@ class SparseVLM(Method):
     """
 
     source: ClassVar[str] = "Zhang et al., SparseVLM, arXiv 2410.04417, section 3; released code (score.py, utils.py)"
+    requires: ClassVar[Requirements] = (visual_tokens_in_sequence,)
+    refused_settings: ClassVar[Examples] = ({"layers": (2, 6, 40)}, {"layers": (6, 2, 15)}, {"counts": (-1, 0, 0)})
+    tokens_at_zero: ClassVar[int | None] = None
 
     keep: float = 1 / 3
     counts: tuple[int, int, int] | None = None
     layers: tuple[int, int, int] = (2, 6, 15)
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        visual_sequence(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
         rising = list(self.layers) == sorted(set(self.layers))
         if not rising or self.layers[0] < 0 or self.layers[-1] + 1 >= lm_layers(model):
             raise InputError("sparsevlm: layers", self.layers, f"give rising layers from 0 to {lm_layers(model) - 2}")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Family, Method, register
+from asymsim.methods.base import Examples, Family, Method, register
 from asymsim.methods.common.operations import cache_gather
 from asymsim.methods.common.published_count import unless_keep
 from asymsim.methods.schedule import KvPolicy, Operation, Schedule
@@ -36,6 +36,7 @@ class StreamingLLM(Method):
 
     family: ClassVar[Family] = "kv"
     source: ClassVar[str] = "Xiao et al., StreamingLLM, arXiv 2309.17453, section 3"
+    refused_settings: ClassVar[Examples] = ({"window": -1},)
 
     sinks: int = 4
     window: int | None = None
@@ -45,7 +46,7 @@ class StreamingLLM(Method):
     def _published(cls, data: Any) -> Any:
         return unless_keep(data, window=512)
 
-    def schedule(self, model: VlmModel) -> Schedule:
+    def build_schedule(self, model: VlmModel) -> Schedule:
         if self.sinks < 0 or (self.window is not None and self.window < 0):
             raise InputError("streamingllm: window", self.window, "give numbers of entries, 0 or more")
         if self.window is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, register
+from asymsim.methods.base import Examples, Method, Requirements, register, tower_of
 from asymsim.methods.common.operations import bipartite_matching
-from asymsim.methods.common.requirements import whole_tower
+from asymsim.methods.common.requirements import separable_encoder_tokens
 from asymsim.methods.schedule import Schedule, Step, drop_count
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
@@ -29,11 +29,14 @@ class ToMe(Method):
     """
 
     source: ClassVar[str] = "Bolya et al., Token Merging, arXiv 2210.09461, section 3"
+    requires: ClassVar[Requirements] = (separable_encoder_tokens,)
+    refused_settings: ClassVar[Examples] = ({"r": -1},)
+    tokens_at_zero: ClassVar[int | None] = None
 
     r: int | None = None
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        tower = whole_tower(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model)
         if self.r is not None and self.r < 0:
             raise InputError("tome: r", self.r, "give a number of merges, 0 or more")
         blocks = range(len(tower.layer_pattern))

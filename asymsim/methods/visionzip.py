@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, register
+from asymsim.methods.base import Examples, Method, Requirements, register, tower_of
 from asymsim.methods.common.operations import (
     average_into,
     gather,
@@ -15,7 +15,7 @@ from asymsim.methods.common.operations import (
     saliency,
     top_k,
 )
-from asymsim.methods.common.requirements import attention_layer, tower_of
+from asymsim.methods.common.requirements import attention_layer, vision_tower
 from asymsim.methods.schedule import Recycle, Schedule, Step
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
@@ -46,13 +46,15 @@ class VisionZip(Method):
     """
 
     source: ClassVar[str] = "Yang et al., VisionZip, arXiv 2412.04467, section 3"
+    requires: ClassVar[Requirements] = (vision_tower,)
+    refused_settings: ClassVar[Examples] = ({"dominant": 54}, {"dominant": -1, "contextual": 1})
 
     keep: float = 1 / 9
     dominant: int | None = None
     contextual: int | None = None
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        tower = tower_of(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model)
         read = attention_layer(tower, 2)
         return Schedule(
             steps=(self._step(),),

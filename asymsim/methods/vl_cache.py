@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Family, Method, lm_layers, register
+from asymsim.methods.base import Examples, Family, Method, Requirements, lm_layers, register
 from asymsim.methods.common.operations import cache_gather, cache_scores, reduce, top_k
-from asymsim.methods.common.requirements import visual_sequence
+from asymsim.methods.common.requirements import visual_tokens_in_sequence
 from asymsim.methods.schedule import KvPolicy, Schedule
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import share_of_all
@@ -34,12 +34,13 @@ class VLCache(Method):
 
     family: ClassVar[Family] = "kv"
     source: ClassVar[str] = "Tu et al., VL-Cache, arXiv 2410.23317, section 4"
+    requires: ClassVar[Requirements] = (visual_tokens_in_sequence,)
+    refused_settings: ClassVar[Examples] = ({"layer_shares": (0.1, 0.2)}, {"layer_shares": (1.1,) * 32})
 
     keep: float = 0.1
     layer_shares: tuple[float, ...] | None = None
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        visual_sequence(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
         shares = (self.keep,) if self.layer_shares is None else self.layer_shares
         if self.layer_shares is not None and len(shares) != lm_layers(model):
             raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asymsim.catalogue.model import VlmModel
-from asymsim.methods.base import Method, lm_layers, register
+from asymsim.methods.base import Examples, Method, Requirements, lm_layers, register, tower_of
 from asymsim.methods.common.operations import (
     average_into,
     gather,
@@ -15,7 +15,7 @@ from asymsim.methods.common.operations import (
     saliency,
     top_k,
 )
-from asymsim.methods.common.requirements import attention_layer, check_layer, visual_sequence
+from asymsim.methods.common.requirements import attention_layer, check_layer, visual_tokens_in_sequence
 from asymsim.methods.schedule import Schedule, Step, keep_share
 from asymsim.util.errors import InputError
 from asymsim.util.fractions import exact
@@ -48,14 +48,16 @@ class VScan(Method):
     """
 
     source: ClassVar[str] = "Zhang et al., VScan, arXiv 2505.22654, sections 3 and 4"
+    requires: ClassVar[Requirements] = (visual_tokens_in_sequence,)
+    refused_settings: ClassVar[Examples] = ({"layer": 32}, {"second_share": 0.0}, {"local_layer": 99})
 
     keep: float = 1 / 9
     second_share: float = 1 / 3
     layer: int | None = None
     local_layer: int | None = None
 
-    def schedule(self, model: VlmModel) -> Schedule:
-        tower = visual_sequence(model, self.name)
+    def build_schedule(self, model: VlmModel) -> Schedule:
+        tower = tower_of(model)
         depth = lm_layers(model)
         layer = check_layer(model, "vscan: layer", depth // 2 if self.layer is None else self.layer)
         blocks = len(tower.layer_pattern)

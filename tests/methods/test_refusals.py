@@ -1,86 +1,80 @@
-"""Models on which a method has no meaning, and settings out of range: one line each."""
+"""Models on which a method has no meaning, and settings out of range: one line each, for every registered method."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from asymsim.methods.base import make_method, registered_methods
+from asymsim.methods.common import requirements
 from asymsim.util.errors import InputError, UnknownNameError, UnsupportedError
 from oracles.run_schedule import run
 from oracles.small_models import CASES
 
-IN_ENCODER = ("tome", "flowcut", "folder")
-IN_SEQUENCE = ("sparsevlm", "pyramiddrop", "vscan", "dart", "vl_cache", "h2o", "snapkv", "pyramidkv")
+METHODS = registered_methods()
+NO_TOWER = {"text_only": "no vision tower"}
+BEHIND_CROSS_ATTENTION = {"cross": "cross-attention alone"}
+# Cases that lack what a requirement asks for, by how they are built, and words of the message.
+LACKING = {
+    requirements.vision_tower: NO_TOWER,
+    requirements.separable_encoder_tokens: {**NO_TOWER, "merged": "merges 4 neighbours"},
+    requirements.visual_tokens_in_sequence: {**NO_TOWER, **BEHIND_CROSS_ATTENTION},
+    requirements.scored_cache: BEHIND_CROSS_ATTENTION,
+    requirements.several_crops: {case: "as one crop" for case in CASES if case != "crops"},
+}
+REFUSED_SETTINGS = [(name, settings) for name, method in METHODS.items() for settings in method.refused_settings]
 
 
-def refusal(name: str, case: str) -> str:
-    with pytest.raises(UnsupportedError) as caught:
-        registered_methods()[name]().schedule(CASES[case].model)
-    return str(caught.value)
+def lacking(name: str, case: str) -> str | None:
+    """Words of the message by which a method refuses a case; None where the case has all that it requires."""
+    words = (LACKING[requirement].get(case) for requirement in METHODS[name].requires)
+    return next((word for word in words if word is not None), None)
 
 
-@pytest.mark.parametrize("name", IN_ENCODER)
-def test_encoders_that_merge_neighbours(name: str) -> None:
-    assert "merges 4 neighbours" in refusal(name, "merged")
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", METHODS)
+def test_models_without_what_a_method_requires(name: str, case: str) -> None:
+    words = lacking(name, case)
+    if words is None:
+        assert METHODS[name]().mixture(CASES[case].model)
+        return
+    for make in (METHODS[name]().schedule, METHODS[name]().mixture):
+        with pytest.raises(UnsupportedError, match=words) as caught:
+            make(CASES[case].model)
+        assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", IN_SEQUENCE)
-def test_visual_tokens_behind_cross_attention(name: str) -> None:
-    assert "cross-attention alone" in refusal(name, "cross")
+@pytest.mark.parametrize("name", METHODS)
+def test_schedules_stay_within_what_the_model_has(name: str) -> None:
+    """By construction of the cases: nothing leaves between blocks of an encoder that merges four neighbours, no
+    operator spans visual and text tokens where cross-attention keeps them apart, and no image means no visual token."""
+    if lacking(name, "merged") is None:
+        schedule = METHODS[name]().schedule(CASES["merged"].model)
+        assert not [step for step in schedule.steps if step.stage in ("encoder", "encoder_mlp")]
+    if lacking(name, "cross") is None:
+        schedule = METHODS[name]().schedule(CASES["cross"].model)
+        sizes = [(each.rows, each.columns, each.inner) for each in schedule.operations if each.stage in ("lm", "kv")]
+        assert not [size for size in sizes if "tokens" in "*".join(size).split("*")]
+    if lacking(name, "text_only") is None:
+        assert set(run(METHODS[name]().schedule(CASES["text_only"].model), CASES["text_only"]).visual) == {0}
 
 
-@pytest.mark.parametrize("name", [name for name, kind in registered_methods().items() if kind.family == "vision"])
-def test_without_vision_tower(name: str) -> None:
-    """FastV and the identity have nothing to prune there, and prune nothing; all others say so."""
-    case = CASES["text_only"]
-    if name in ("fastv", "none"):
-        assert set(run(registered_methods()[name]().schedule(case.model), case).visual) == {0}
-    else:
-        assert "no vision tower" in refusal(name, "text_only")
-
-
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("sparsevlm", {"layers": (2, 6, 40)}),
-        ("sparsevlm", {"layers": (6, 2, 15)}),
-        ("sparsevlm", {"counts": (-1, 0, 0)}),
-        ("pyramiddrop", {"ratio": 1.5}),
-        ("pyramiddrop", {"layers": (0,)}),
-        ("pyramiddrop", {"layers": (8, 8)}),
-        ("visionzip", {"dominant": 54}),
-        ("visionzip", {"dominant": -1, "contextual": 1}),
-        ("hired", {"full_image_share": 2.0}),
-        ("tome", {"r": -1}),
-        ("flowcut", {"entropy_ratio": 1.1}),
-        ("flowcut", {"crop_factor": 0.5}),
-        ("holov", {"crops": 0}),
-        ("vscan", {"layer": 32}),
-        ("vscan", {"second_share": 0.0}),
-        ("vscan", {"local_layer": 99}),
-        ("dart", {"layer": 0}),
-        ("dart", {"image_pivots": -1}),
-        ("folder", {"blocks_from_end": 25}),
-        ("flashvlm", {"removed_at_once": 0}),
-        ("flashvlm", {"important_share": -1.0}),
-        ("desap", {"joint_size": 0}),
-        ("desap", {"text_tower_layers": -1}),
-        ("vl_cache", {"layer_shares": (0.1, 0.2)}),
-        ("vl_cache", {"layer_shares": (1.1,) * 32}),
-        ("snapkv", {"capacity": 8}),
-        ("snapkv", {"window": 0}),
-        ("pyramidkv", {"capacity": 8}),
-        ("streamingllm", {"window": -1}),
-        ("h2o", {"recent_share": 7.0}),
-        ("duoattention", {"sinks": -1}),
-        ("duoattention", {"retrieval_heads": 2.0}),
-    ],
-)
-def test_settings_out_of_range(name: str, settings: dict[str, object]) -> None:
+@pytest.mark.parametrize(("name", "settings"), REFUSED_SETTINGS)
+def test_settings_out_of_range(name: str, settings: Mapping[str, Any]) -> None:
+    accepted = next(case for case in ("cls", "crops") if lacking(name, case) is None)
     with pytest.raises(InputError) as caught:
-        make_method(name, None, settings).schedule(CASES["crops" if name == "hired" else "cls"].model)
+        make_method(name, None, settings).schedule(CASES[accepted].model)
     assert name in caught.value.field
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_with_settings_has_examples_out_of_range(name: str) -> None:
+    settings = {field.name for field in dataclasses.fields(METHODS[name]) if field.type not in (bool, "bool")}
+    assert METHODS[name].refused_settings or settings == {"keep"}
 
 
 def test_misspelt_setting() -> None:

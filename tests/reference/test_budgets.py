@@ -9,11 +9,12 @@ import torch
 
 from asymsim_reference.budgets import linear_ratio, score_gap, threshold_ratio
 from asymsim_reference.methods.asymvlm import AsymVLM
+from asymsim_reference.proof import TEXT_TOKENS, ProofCase
 from asymsim_reference.run import run
 from asymsim_reference.scores import question_similarity
-from oracles.twins import TEXT_TOKENS, Twin, prompt_for, vlm_named
+from oracles.method_proof import prompt_for, small_vlm
 
-PROMPT = vlm_named("cls").shape.patches + TEXT_TOKENS
+PROMPT = small_vlm("cls").shape.patches + TEXT_TOKENS
 
 
 def tensor(*values: float) -> torch.Tensor:
@@ -64,9 +65,9 @@ def test_linear_ratio(gap: float, ratio: float) -> None:
 
 @pytest.mark.parametrize("low_high", [(1e9, 2e9), (0.0, 1e9), (0.0, 0.0)])
 def test_sample_gets_the_ratio_of_its_class(low_high: tuple[float, float]) -> None:
-    vlm = vlm_named("cls")
+    vlm = small_vlm("cls")
     made = AsymVLM(gap_low=low_high[0], gap_high=low_high[1], conservative=0.75, moderate=0.5, aggressive=0.25)
-    result = run(vlm, prompt_for(vlm, Twin()), made)
+    result = run(vlm, prompt_for(vlm, ProofCase()), made)
     assert made.ratio == {1e9: 0.75, 0.0: 0.5 if low_high[1] else 0.25}[low_high[0]]
     assert result.visual == [int(made.ratio * 64)] * 8
     assert made.gap > 0
@@ -76,9 +77,9 @@ def test_sample_gets_the_ratio_of_its_class(low_high: tuple[float, float]) -> No
 @pytest.mark.parametrize("steps", [1, 2, 9])
 def test_text_eviction(threshold: int, retain: float, steps: int) -> None:
     """Prompt entries all stay; of the generated ones those past the threshold thin out; all layers hold the same."""
-    vlm = vlm_named("cls")
+    vlm = small_vlm("cls")
     made = AsymVLM(budget="uniform", keep=0.5, threshold_tokens=threshold, retain=retain)
-    result = run(vlm, prompt_for(vlm, Twin()), made, steps)
+    result = run(vlm, prompt_for(vlm, ProofCase()), made, steps)
     generated = steps - 1
     free = max(0, threshold - TEXT_TOKENS)
     left = generated if generated <= free else free + math.floor(retain * (generated - free))
@@ -89,9 +90,9 @@ def test_text_eviction(threshold: int, retain: float, steps: int) -> None:
 
 
 def test_whole_answers_leave() -> None:
-    vlm = vlm_named("cls")
+    vlm = small_vlm("cls")
     answers = ((4, 7), (7, 9), (10, 13))
-    prompt = prompt_for(vlm, Twin(answers=answers))
+    prompt = prompt_for(vlm, ProofCase(answers=answers))
     result = run(vlm, prompt, AsymVLM(budget="uniform", keep=1.0, history_retain=0.6))
     positions = set(result.caches[0].positions[0].tolist())
     gone = [not positions.intersection(range(64 + start, 64 + stop)) for start, stop in answers]

@@ -17,7 +17,7 @@ from asymsim_reference.methods.pyramidkv import PyramidKV
 from asymsim_reference.methods.snapkv import window_votes
 from asymsim_reference.methods.vl_cache import density
 from asymsim_reference.tokens import AttentionTrace
-from oracles.twins import vlm_named
+from oracles.method_proof import small_vlm
 
 
 def random(*size: int, seed: int = 0) -> torch.Tensor:
@@ -44,7 +44,7 @@ def test_desap_alignment(d1: int, d2: int) -> None:
 
 def test_desap_decoupled_attention() -> None:
     """Queries stand in for keys, and neither residual nor FFN follows."""
-    vlm = vlm_named("cls")
+    vlm = small_vlm("cls")
     part, heads = vlm.weights.blocks[-1], vlm.shape.tower_heads
     x = random(2, 5, vlm.shape.tower_hidden)
     normed = torch.nn.functional.layer_norm(x, (vlm.shape.tower_hidden,), part.norm1, part.norm1_bias)

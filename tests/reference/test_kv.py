@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from asymsim_reference.methods.base import reference_method
+from asymsim_reference.proof import TEXT_TOKENS, ProofCase
 from asymsim_reference.run import Result, run
 from asymsim_reference.scores import step_weights
-from oracles.twins import TEXT_TOKENS, Twin, prompt_for, vlm_named
+from oracles.method_proof import prompt_for, small_vlm
 
-VLM = vlm_named("cls")
+VLM = small_vlm("cls")
 PROMPT = VLM.shape.patches + TEXT_TOKENS
 
 
 def ran(name: str, steps: int = 6, **settings: object) -> Result:
-    return run(VLM, prompt_for(VLM, Twin()), reference_method(name, **settings), steps)
+    return run(VLM, prompt_for(VLM, ProofCase()), reference_method(name, **settings), steps)
 
 
 def positions(result: Result) -> list[list[list[int]]]:
@@ -28,7 +29,7 @@ def positions(result: Result) -> list[list[list[int]]]:
 @pytest.mark.parametrize(("keep", "recent_share"), [(0.2, 0.5), (0.5, 0.0), (0.3, 1.0)])
 def test_h2o_holds_the_heaviest_of_the_prompt(keep: float, recent_share: float) -> None:
     """Layer 0 sees the same whatever is evicted: its sums, column by column, from a dense run."""
-    prompt = prompt_for(VLM, Twin())
+    prompt = prompt_for(VLM, ProofCase())
     with torch.no_grad():
         tokens = VLM.embed_patches(prompt.patches)
         for block in range(VLM.shape.tower_layers):

@@ -58,7 +58,7 @@ def test_pairs_conserve_mass(tokens: int, share: float) -> None:
 
 
 def test_pairs_are_the_most_similar() -> None:
-    """Naive twin: every even token's best odd partner, best pairs first."""
+    """Naive reimplementation: every even token's best odd partner, best pairs first."""
     metric = random(1, 11, 6)
     directions = metric[0] / metric[0].norm(dim=1, keepdim=True)
     best = []

@@ -11,17 +11,18 @@ from asymsim_reference.description import describe
 from asymsim_reference.flops import Meter
 from asymsim_reference.layers import rotate
 from asymsim_reference.methods.base import reference_method
+from asymsim_reference.proof import SHAPES, TEXT_TOKENS, ProofCase
 from asymsim_reference.run import Result, run
 from oracles.dense_vlm import dense_logits
-from oracles.twins import SHAPES, TEXT_TOKENS, Twin, prompt_for, vlm_named
+from oracles.method_proof import prompt_for, small_vlm
 
 STEPS = 6
 
 
 def ran(name: str, vlm: str = "cls", image_at: int = 3, **settings: object) -> tuple[Result, Tensor]:
     """A run, and the logits of the dense model with everything masked that the run dropped."""
-    model = vlm_named(vlm)
-    prompt = prompt_for(model, Twin(image_at=image_at))
+    model = small_vlm(vlm)
+    prompt = prompt_for(model, ProofCase(image_at=image_at))
     result = run(model, prompt, reference_method(name, **settings), STEPS)
     tokens = prompt.patches.shape[0] * model.shape.patches + TEXT_TOKENS
     everything = tokens + STEPS - 1
@@ -48,8 +49,8 @@ def ran(name: str, vlm: str = "cls", image_at: int = 3, **settings: object) -> t
 @pytest.mark.parametrize("image_at", [0, 3, TEXT_TOKENS - 1])
 def test_unpruned_run_is_the_dense_model(vlm: str, image_at: int) -> None:
     """Prefill, and every step from the cache, against one pass over all tokens."""
-    model = vlm_named(vlm)
-    prompt = prompt_for(model, Twin(image_at=image_at))
+    model = small_vlm(vlm)
+    prompt = prompt_for(model, ProofCase(image_at=image_at))
     result = run(model, prompt, reference_method("none"), STEPS)
     with torch.no_grad():
         expected = dense_logits(model, prompt, result.generated)
@@ -129,7 +130,7 @@ def test_description_has_the_models_parameters(name: str) -> None:
             return sum(elements(each) for each in part)
         return sum(elements(each) for each in vars(part).values())
 
-    vlm = vlm_named(name)
+    vlm = small_vlm(name)
     unused = 0 if vlm.shape.cls else vlm.weights.cls.numel()
     assert describe(vlm).parameters["total"] == elements(vlm.weights) - unused
 

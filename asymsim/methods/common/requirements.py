@@ -1,34 +1,25 @@
-"""What a method needs of a model, asked before it makes a schedule."""
+"""Requirements of methods: properties without which a method has no meaning on a model; and layers to read from.
+
+A requirement raises ``UnsupportedError`` with the method's name if a model lacks the property.
+"""
 
 from __future__ import annotations
 
 from asymsim.catalogue.model import VisionTower, VlmModel
-from asymsim.methods.base import lm_layers
+from asymsim.methods.base import lm_layers, tower_of
 from asymsim.util.errors import InputError, UnsupportedError
 
 
-def tower_of(model: VlmModel, name: str) -> VisionTower:
-    """The vision tower.
-
-    Raises
-    ------
-    UnsupportedError
-        If the model has none.
-    """
+def vision_tower(model: VlmModel, name: str) -> None:
+    """A vision tower."""
     if model.vision_tower is None:
         raise UnsupportedError("method", name, f"{model.name} has no vision tower, so no visual tokens to prune")
-    return model.vision_tower
 
 
-def whole_tower(model: VlmModel, name: str) -> VisionTower:
-    """A tower in which single tokens can leave between blocks.
-
-    Raises
-    ------
-    UnsupportedError
-        If the encoder has windows, or merges neighbours, which must all be there.
-    """
-    tower = tower_of(model, name)
+def separable_encoder_tokens(model: VlmModel, name: str) -> None:
+    """A tower in which single tokens can leave between blocks: no windows, and no merge of neighbours afterwards."""
+    vision_tower(model, name)
+    tower = tower_of(model)
     if tower.encoder_tokens_per_visual > 1:
         raise UnsupportedError(
             "method",
@@ -39,38 +30,32 @@ def whole_tower(model: VlmModel, name: str) -> VisionTower:
         raise UnsupportedError("method", name, f"the encoder of {model.name} attends within windows of whole rows")
     if model.projector and model.projector.resampler:
         raise UnsupportedError("method", name, f"{model.name} resamples the encoder's tokens to a fixed number")
-    return tower
 
 
-def visual_sequence(model: VlmModel, name: str) -> VisionTower:
-    """A tower whose tokens stand in the language model's sequence.
-
-    Raises
-    ------
-    UnsupportedError
-        If there is no tower, or its tokens are seen by cross-attention alone.
-    """
-    tower = tower_of(model, name)
+def visual_tokens_in_sequence(model: VlmModel, name: str) -> None:
+    """A tower whose tokens stand in the language model's sequence, rather than behind cross-attention."""
+    vision_tower(model, name)
     if not model.language_model.visual_in_sequence:
         raise UnsupportedError(
             "method", name, f"{model.name} sees visual tokens by cross-attention alone, none stand in its sequence"
         )
-    return tower
 
 
 def scored_cache(model: VlmModel, name: str) -> None:
-    """Refuse models of which part of the cache belongs to cross-attention and is never scored.
-
-    Raises
-    ------
-    UnsupportedError
-        If visual tokens are seen by cross-attention alone.
-    """
+    """A cache of self-attention alone: the part that belongs to cross-attention is never scored."""
     if model.vision_tower is not None:
-        visual_sequence(model, name)
+        visual_tokens_in_sequence(model, name)
 
 
-def several_crops(model: VlmModel) -> bool:
+def several_crops(model: VlmModel, name: str) -> None:
+    """Large images encoded as several crops."""
+    if not has_several_crops(model):
+        raise UnsupportedError(
+            "method", name, f"{model.name} encodes an image as one crop, so there is no budget to divide"
+        )
+
+
+def has_several_crops(model: VlmModel) -> bool:
     """Whether a large image becomes more than one encoder sequence."""
     rule = model.image_rule
     return rule is not None and rule.tokens(2048, 2048).sequences > 1

@@ -1,1 +1,1 @@
-"""One method a file: what each pruning method does to real tensors, the twin of its cost in ``asymsim.methods``."""
+"""Reference implementations, one method a file: each does to tensors what its file in ``asymsim.methods`` counts."""

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,9 +18,17 @@ from asymsim_reference.budgets import linear_ratio, score_gap, threshold_ratio
 from asymsim_reference.cache import LayerCache
 from asymsim_reference.layers import unit
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import TEXT_TOKENS, ProofCase, ProofCases, same_settings, with_and_without_cls
+from asymsim_reference.run import Result
 from asymsim_reference.scores import question_similarity, step_weights
 from asymsim_reference.selection import as_fraction, floor_share, top_k
 from asymsim_reference.tokens import PromptTokens
+
+_UNIFORM = {"keep": 0.4, "budget": "uniform"}
+
+
+def _ratio_of_sample(reference: Any, _result: Result) -> dict[str, Any]:
+    return {"budget": "uniform", "keep": reference.ratio}
 
 
 @register("asymvlm")
@@ -42,6 +50,42 @@ class AsymVLM(ReferenceMethod):
     history_retain : float
         Share of the tokens of previous answers that may stay; whole answers leave, the least similar first.
     """
+
+    proof_cases: ClassVar[ProofCases] = (
+        *with_and_without_cls(*same_settings(_UNIFORM, {**_UNIFORM, "keep": 0.0})),
+        # The gap of the sample decides r, which the cost file then gets.
+        ProofCase(cost=_ratio_of_sample),
+        ProofCase(cost=_ratio_of_sample, reference={"budget": "linear", "slope": -0.5}),
+        # Nothing generated stays; a share of all of it, of what follows the third step, and of what would follow
+        # the last. Of 5, 7 or 12 steps the cache is not as long as its mean on most.
+        *same_settings({**_UNIFORM, "threshold_tokens": 0, "retain": 0.0}),
+        *same_settings(
+            *({**_UNIFORM, "threshold_tokens": TEXT_TOKENS, "retain": retain} for retain in (0.3, 0.5, 0.99)),
+            output_tokens=8,
+        ),
+        *with_and_without_cls(
+            *same_settings(
+                *({**_UNIFORM, "threshold_tokens": TEXT_TOKENS + 3, "retain": retain} for retain in (0.0, 0.4, 0.75)),
+                output_tokens=13,
+            )
+        ),
+        *same_settings({**_UNIFORM, "threshold_tokens": TEXT_TOKENS + 5, "retain": 0.5}),
+        # With a single token nothing is decoded.
+        *same_settings({**_UNIFORM, "threshold_tokens": 0, "retain": 0.5}, output_tokens=1),
+        # Of four answers of two tokens two stay.
+        ProofCase(
+            cost={**_UNIFORM, "history_tokens": 8, "history_retain": 0.5},
+            reference={**_UNIFORM, "history_retain": 0.5},
+            answers=((4, 6), (6, 8), (9, 11), (11, 13)),
+        ),
+        # Eviction sets in later where answers have left: 10 tokens of text, so after the fourth step.
+        ProofCase(
+            cost={**_UNIFORM, "history_tokens": 8, "history_retain": 0.5, "threshold_tokens": 14, "retain": 0.4},
+            reference={**_UNIFORM, "history_retain": 0.5, "threshold_tokens": 14, "retain": 0.4},
+            answers=((4, 6), (6, 8), (9, 11), (11, 13)),
+            output_tokens=12,
+        ),
+    )
 
     keep: float = 0.5
     budget: Literal["threshold", "linear", "uniform"] = "threshold"

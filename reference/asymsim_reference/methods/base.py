@@ -1,4 +1,4 @@
-"""What a reference method is, and the registry, discovered from the files of this package."""
+"""Reference methods: the class that each derives from, and the registry, discovered from the files of this package."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from torch import Tensor
 
 from asymsim_reference.cache import LayerCache
+from asymsim_reference.proof import ProofCases
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, Prompt, PromptTokens, VisualTokens
 from asymsim_reference.vlm import SmallVlm
 
@@ -19,13 +20,15 @@ M = TypeVar("M", bound="type[ReferenceMethod]")
 
 
 class ReferenceMethod:
-    """A method as hooks into one run; every hook does nothing unless a method says otherwise.
+    """A method as hooks into one run; every hook does nothing unless a method overrides it.
 
     Matrix products in a hook are charged to selection. A method gets the attention weights of the
-    layers it names, and of no others, since storing them is what forbids fused kernels there.
+    layers it names, and of no others, since storing them forbids fused kernels there. ``proof_cases`` are the settings
+    under which a run must leave the tokens and FLOPs that the cost file of the same name declares.
     """
 
     name: ClassVar[str]
+    proof_cases: ClassVar[ProofCases] = ()
     vlm: SmallVlm
     prompt: Prompt
 
@@ -75,7 +78,7 @@ class ReferenceMethod:
 
 
 def register(name: str) -> Callable[[M], M]:
-    """Give a reference method the name of its twin."""
+    """Give a reference method the name of its cost file."""
 
     def enter(method: M) -> M:
         method.name = name

@@ -6,11 +6,13 @@ Wen et al., Duplication Matters More (DART), arXiv 2502.11494, section 3; releas
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from asymsim_reference.layers import unit
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.selection import complement, floor_share, ranking, top_k
 from asymsim_reference.tokens import AttentionTrace, PromptTokens
 
@@ -23,6 +25,10 @@ class DART(ReferenceMethod):
     Pivots have the largest L1 norm of their keys in the layer before. What is to be kept besides the image pivots is
     divided over all pivots as evenly as it goes; each in turn takes from what the others have left.
     """
+
+    proof_cases: ClassVar[ProofCases] = with_and_without_cls(
+        *same_settings({}, {"keep": 0.7, "layer": 3, "image_pivots": 3, "text_pivots": 2}, {"keep": 0.0})
+    )
 
     keep: float = 2 / 9
     layer: int = 2

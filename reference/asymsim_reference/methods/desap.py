@@ -6,6 +6,7 @@ arXiv 2604.11240v1, method section. Training-free, at the end of the encoder.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from asymsim_reference.layers import attention_weights, join_heads, layer_norm, split_heads
 from asymsim_reference.merging import merge_into_nearest
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.scores import saliency
 from asymsim_reference.selection import complement, evenly, floor_share, top_k
 from asymsim_reference.text_tower import TextTower
@@ -53,6 +55,9 @@ def alignment(visual_nd: Tensor, text_ld: Tensor, visual_1d: Tensor, text_1d: Te
     return ((over_text + over_visual) * m_nl).mean(1)
 
 
+_TEXT_TOWER = {"text_tower_layers": 2, "text_tower_width": 128, "text_tower_tokens": 9, "joint_size": 24}
+
+
 @register("desap")
 @dataclass
 class DeSAP(ReferenceMethod):
@@ -62,6 +67,14 @@ class DeSAP(ReferenceMethod):
     the [CLS] row of one sequence's A_d). Without [CLS] the mean patch stands for v (our assumption). The text tower
     and the projections into the joint space have random weights of their own.
     """
+
+    # Of three crops each keeps as many: here, in VisionZip, VScan and FlashVLM (test_bounds has others).
+    proof_cases: ClassVar[ProofCases] = (
+        *with_and_without_cls(
+            *same_settings({"keep": 0.25, **_TEXT_TOWER}, {"keep": 1 / 9, **_TEXT_TOWER, "text_tower_layers": 0})
+        ),
+        *same_settings({"keep": 0.25, **_TEXT_TOWER}, shape="crops"),
+    )
 
     keep: float = 1 / 9
     text_tower_layers: int = 12

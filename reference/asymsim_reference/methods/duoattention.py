@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from asymsim_reference.cache import LayerCache
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.selection import nearest_share, top_k
 from asymsim_reference.tokens import AttentionTrace
 
@@ -29,6 +31,10 @@ class DuoAttention(ReferenceMethod):
     gates : Tensor (layers, KV heads), optional
         What the paper trains beforehand; random here.
     """
+
+    proof_cases: ClassVar[ProofCases] = with_and_without_cls(
+        *same_settings({"retrieval_heads": 0.5, "sinks": 4, "recent": 20})
+    )
 
     retrieval_heads: float = 0.5
     sinks: int = 64

@@ -6,8 +6,10 @@ Chen et al., An Image is Worth 1/2 Tokens After Layer 2, arXiv 2403.06764, secti
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCase, ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.selection import nearest_share, top_k
 from asymsim_reference.tokens import AttentionTrace, PromptTokens
 
@@ -19,6 +21,13 @@ class FastV(ReferenceMethod):
 
     With ``masking`` nothing is removed: the others are only no longer attended to.
     """
+
+    proof_cases: ClassVar[ProofCases] = (
+        *with_and_without_cls(
+            *same_settings({}, {"keep": 0.29, "layer": 3}, {"keep": 0.0}, {"keep": 1.0}, {"masking": True})
+        ),
+        ProofCase(shape="crops"),
+    )
 
     keep: float = 0.5
     layer: int = 2

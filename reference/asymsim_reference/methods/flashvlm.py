@@ -6,12 +6,14 @@ FlashVLM: Text-Guided Visual Token Selection; released code (llava_arch.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from asymsim_reference.layers import unit
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.scores import saliency
 from asymsim_reference.selection import complement, evenly, floor_share, ranking, top_k
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, VisualTokens
@@ -35,6 +37,12 @@ class FlashVLM(ReferenceMethod):
     closest duplicates leave, a few at a time, until the budget is met: each at an even place is compared with
     all at odd places. (The released code sharpens the contrast of the text relevance besides.)
     """
+
+    # Without a diverse half: what that costs is bounded, not counted (test_bounds).
+    proof_cases: ClassVar[ProofCases] = (
+        *with_and_without_cls(*same_settings({"keep": 0.25, "important_share": 1.0})),
+        *same_settings({"keep": 0.25, "important_share": 1.0}, shape="crops"),
+    )
 
     keep: float = 1 / 9
     important_share: float = 0.5

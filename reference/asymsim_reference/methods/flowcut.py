@@ -6,12 +6,14 @@ Tong et al., FlowCut, arXiv 2505.19536, section 4; released package flowcut 1.0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from asymsim_reference.layers import attention_weights
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCase, ProofCases, with_and_without_cls
 from asymsim_reference.scores import saliency
 from asymsim_reference.selection import floor_share, top_k
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, Prompt, PromptTokens
@@ -42,6 +44,19 @@ class FlowCut(ReferenceMethod):
         With several crops: encoder target over the final one, reached before layer 2 of the language model by the
         last token's attention.
     """
+
+    # e is set, since the schedule has one mean value; it rounds once where the method rounds at each pruning, with the
+    # same result for these (test_bounds has others).
+    proof_cases: ClassVar[ProofCases] = (
+        *with_and_without_cls(
+            ProofCase(cost={"keep": 0.25, "entropy_ratio": 0.8}, reference={"keep": 0.25, "entropy": 0.8})
+        ),
+        ProofCase(
+            cost={"keep": 0.25, "entropy_ratio": 0.7},
+            reference={"keep": 0.25, "entropy": 0.7},
+            shape="crops",
+        ),
+    )
 
     keep: float = 1 / 3
     entropy: float | None = None

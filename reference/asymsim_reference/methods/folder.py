@@ -6,9 +6,11 @@ Wang et al., FOLDER, arXiv 2501.02430, section 3; released code (patch/folder.py
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from asymsim_reference.merging import bipartite_pairs, merge_pairs
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.scores import patch_keys, saliency
 from asymsim_reference.selection import floor_share
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens
@@ -24,6 +26,13 @@ class Folder(ReferenceMethod):
 
     After a fold the metric is merged like the tokens, and a merged token's [CLS] attention is the mean of its parts.
     """
+
+    proof_cases: ClassVar[ProofCases] = (
+        *with_and_without_cls(
+            *same_settings(*({"keep": keep} for keep in (0.34, 0.1, 0.0, 1.0)), {"keep": 0.75, "blocks_from_end": 1})
+        ),
+        *same_settings({"keep": 0.34}, shape="crops"),
+    )
 
     keep: float = 0.34
     blocks_from_end: int = 2

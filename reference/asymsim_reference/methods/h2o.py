@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from asymsim_reference.attention import column_mass
 from asymsim_reference.cache import LayerCache
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.scores import step_weights
 from asymsim_reference.selection import floor_share, top_k
 from asymsim_reference.tokens import AttentionTrace
@@ -27,6 +29,10 @@ class H2O(ReferenceMethod):
     Scores are sums over all queries so far, and over the query heads of a KV head. Each decode step adds its weights,
     and as many entries leave as exceed the budget.
     """
+
+    proof_cases: ClassVar[ProofCases] = with_and_without_cls(
+        *same_settings({}, {"keep": 0.5, "recent_share": 0.2}, {"keep": 1.0}, {"keep": 0.0}, output_tokens=8)
+    )
 
     keep: float = 0.2
     recent_share: float = 0.5

@@ -6,10 +6,12 @@ Arif et al., HiRED, arXiv 2408.10945, section 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings
 from asymsim_reference.scores import saliency
 from asymsim_reference.selection import apportion, floor_share, top_k
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, VisualTokens
@@ -24,6 +26,8 @@ class HiRED(ReferenceMethod):
     the first block; within a crop the most attended of the penultimate block stay. What a crop cannot hold goes
     to the others.
     """
+
+    proof_cases: ClassVar[ProofCases] = (*same_settings({}, {"keep": 0.7, "full_image_share": 0.2}, shape="crops"),)
 
     keep: float = 0.2
     full_image_share: float = 0.5

@@ -6,12 +6,14 @@ HoloV: Don't Just Chase 'Highlighted Tokens' in MLLMs, NeurIPS 2025, section 3; 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from asymsim_reference.layers import unit
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.scores import saliency
 from asymsim_reference.selection import apportion, floor_share, top_k
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, PromptTokens
@@ -41,6 +43,12 @@ class HoloV(ReferenceMethod):
     Attention is that of the penultimate encoder block. Where N is no multiple of ``crops`` the first ones
     have one token more.
     """
+
+    # Contiguous crops of one size: sixteen of four tokens each, and sixteen of three across the encoder's crops.
+    proof_cases: ClassVar[ProofCases] = (
+        *with_and_without_cls(*same_settings({"keep": 0.25}, {"keep": 0.6, "crops": 8})),
+        *same_settings({"keep": 0.25}, shape="crops"),
+    )
 
     keep: float = 1 / 9
     crops: int = 16

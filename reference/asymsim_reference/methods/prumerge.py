@@ -6,12 +6,15 @@ Shang et al., LLaVA-PruMerge, arXiv 2403.15388, section 3; released code.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from asymsim_reference.layers import attention_weights, join_heads, unit
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCase, ProofCases, with_and_without_cls
+from asymsim_reference.run import Result
 from asymsim_reference.selection import complement
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, VisualTokens
 
@@ -23,6 +26,14 @@ def outliers(scores_n: Tensor) -> Tensor:
     first, third = torch.quantile(scores_n, torch.tensor([0.25, 0.75], dtype=scores_n.dtype)).tolist()
     high: Tensor = scores_n > third + 1.5 * (third - first)
     return high.nonzero()[:, 0]
+
+
+def _share_of_sample(reference: ReferenceMethod, result: Result) -> dict[str, Any]:
+    return {"keep": result.visual[0] / reference.vlm.shape.patches}
+
+
+def _plus_share_of_sample(reference: ReferenceMethod, result: Result) -> dict[str, Any]:
+    return {**_share_of_sample(reference, result), "plus": True}
 
 
 @register("prumerge")
@@ -40,6 +51,11 @@ class PruMerge(ReferenceMethod):
     plus : bool
         PruMerge+: as many tokens at even strides join the outliers.
     """
+
+    proof_cases: ClassVar[ProofCases] = with_and_without_cls(
+        ProofCase(cost=_share_of_sample),
+        ProofCase(cost=_plus_share_of_sample, reference={"plus": True}),
+    )
 
     plus: bool = False
 

@@ -6,8 +6,10 @@ Xing et al., PyramidDrop, arXiv 2410.17247, section 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.scores import recomputed_attention
 from asymsim_reference.selection import as_fraction, floor_share, top_k
 from asymsim_reference.tokens import PromptTokens
@@ -17,6 +19,10 @@ from asymsim_reference.tokens import PromptTokens
 @dataclass
 class PyramidDrop(ReferenceMethod):
     """floor(ratio^s N) image tokens from the s-th of ``layers`` on; without layers, at every quarter."""
+
+    proof_cases: ClassVar[ProofCases] = with_and_without_cls(
+        *same_settings({"ratio": 0.5}, {"ratio": 0.4, "layers": (1, 2, 6)})
+    )
 
     ratio: float = 0.5
     layers: tuple[int, ...] = ()

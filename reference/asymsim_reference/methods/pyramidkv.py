@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from asymsim_reference.cache import LayerCache
 from asymsim_reference.methods.base import ReferenceMethod, register
 from asymsim_reference.methods.snapkv import keep_voted
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.selection import as_fraction, floor_share
 from asymsim_reference.tokens import AttentionTrace
 
@@ -30,6 +32,10 @@ class PyramidKV(ReferenceMethod):
     keep : float, optional
         Mean share of the prompt's entries, instead of ``capacity``: at most 39/20 of it in layer 0.
     """
+
+    proof_cases: ClassVar[ProofCases] = with_and_without_cls(
+        *same_settings({"keep": 0.3, "window": 5}, {"capacity": 36, "window": 8})
+    )
 
     keep: float | None = None
     capacity: int = 2048

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.nn import functional
 from asymsim_reference.attention import column_mass
 from asymsim_reference.cache import LayerCache
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.scores import query_weights
 from asymsim_reference.selection import floor_share, top_k
 from asymsim_reference.tokens import AttentionTrace
@@ -52,6 +54,10 @@ class SnapKV(ReferenceMethod):
     keep : float, optional
         Share of the prompt's entries, instead of ``capacity``.
     """
+
+    proof_cases: ClassVar[ProofCases] = with_and_without_cls(
+        *same_settings({"keep": 0.25, "window": 5}, {"capacity": 40, "window": 8, "pooling": 4})
+    )
 
     keep: float | None = None
     capacity: int = 1024

@@ -6,11 +6,13 @@ Zhang et al., SparseVLM, arXiv 2410.04417, section 3; released code (score.py, u
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from asymsim_reference.merging import cluster_means, density_peaks
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.selection import complement, top_k
 from asymsim_reference.tokens import AttentionTrace, PromptTokens
 
@@ -24,6 +26,13 @@ class SparseVLM(ReferenceMethod):
     tokens, is above the mean. Of D dropped tokens the floor(0.3 D) + 1 best are clustered into
     floor(that / 10) + 1, each of which stands where its cluster's centre stood.
     """
+
+    # Pools of 8, 7 and 5 tokens; of a single dropped token; where nothing is dropped, and where everything is.
+    proof_cases: ClassVar[ProofCases] = with_and_without_cls(
+        *same_settings(
+            *({"counts": counts, "layers": (1, 3, 5)} for counts in ((40, 20, 6), (63, 61, 0), (64, 64, 1), (0, 0, 0)))
+        )
+    )
 
     counts: tuple[int, int, int] = (300, 200, 110)
     layers: tuple[int, int, int] = (2, 6, 15)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from asymsim_reference.cache import LayerCache
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.selection import floor_share
 from asymsim_reference.tokens import AttentionTrace
 
@@ -27,6 +29,11 @@ class StreamingLLM(ReferenceMethod):
     keep : float, optional
         Share of the prompt's entries, sinks among them, instead of the window.
     """
+
+    # 79 entries are reached at the first of seven steps, or 82 at the fourth.
+    proof_cases: ClassVar[ProofCases] = with_and_without_cls(
+        *same_settings({"window": 30}, {"keep": 0.25}, {"window": 75}, {"window": 78}, output_tokens=8)
+    )
 
     keep: float | None = None
     sinks: int = 4

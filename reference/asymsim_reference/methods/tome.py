@@ -6,9 +6,11 @@ Bolya et al., Token Merging, arXiv 2210.09461, section 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from asymsim_reference.merging import bipartite_pairs, merge_pairs
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.scores import patch_keys
 from asymsim_reference.selection import as_fraction, floor_share
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens
@@ -26,6 +28,14 @@ class ToMe(ReferenceMethod):
     r : int, optional
         Merges a block, instead of ``keep``.
     """
+
+    # From odd counts on, and where nothing is left to merge.
+    proof_cases: ClassVar[ProofCases] = (
+        *with_and_without_cls(
+            *same_settings({"r": 4}, {"r": 6}, {"keep": 0.5}, {"r": 1}, {"r": 0}, {"r": 99}, {"keep": 1.0})
+        ),
+        *same_settings({"r": 4}, {"r": 3}, {"keep": 0.1}, shape="crops"),
+    )
 
     keep: float = 0.5
     r: int | None = None

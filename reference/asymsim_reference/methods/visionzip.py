@@ -6,6 +6,7 @@ Yang et al., VisionZip, arXiv 2412.04467, section 3; released code.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from asymsim_reference.layers import unit
 from asymsim_reference.merging import average_into
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCase, ProofCases, same_settings, with_and_without_cls
 from asymsim_reference.scores import patch_keys, saliency
 from asymsim_reference.selection import complement, evenly, top_k
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, VisualTokens
@@ -27,6 +29,16 @@ class VisionZip(ReferenceMethod):
     of the rest is averaged into that of the most similar keys. Both scores and keys are those of the penultimate
     block. ([CLS] itself, which the released code hands to the projector besides, stays behind.)
     """
+
+    proof_cases: ClassVar[ProofCases] = (
+        *with_and_without_cls(
+            *same_settings({"dominant": 27, "contextual": 5}),
+            ProofCase(cost={"keep": 0.5}, reference={"dominant": 27, "contextual": 5}),
+            # 27/32 of 16 is no whole number; the two add up to 16 all the same.
+            ProofCase(cost={"keep": 0.25}, reference={"dominant": 14, "contextual": 2}),
+        ),
+        *same_settings({"dominant": 15, "contextual": 6}, shape="crops"),
+    )
 
     dominant: int = 54
     contextual: int = 10

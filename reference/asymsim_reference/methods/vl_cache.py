@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from torch import Tensor
 from asymsim_reference.attention import column_mass
 from asymsim_reference.cache import LayerCache
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCase, ProofCases, with_and_without_cls
+from asymsim_reference.run import Result
 from asymsim_reference.scores import query_weights
 from asymsim_reference.selection import floor_share, top_k
 from asymsim_reference.tokens import AttentionTrace, PromptTokens
@@ -31,6 +34,10 @@ def density(weights_hmn: Tensor) -> float:
     return float((heavy & visible).sum() / visible.sum())
 
 
+def _layer_shares_of_sample(reference: Any, _result: Result) -> dict[str, Any]:
+    return {"layer_shares": tuple(reference.shares)}
+
+
 @register("vl_cache")
 @dataclass
 class VLCache(ReferenceMethod):
@@ -43,6 +50,12 @@ class VLCache(ReferenceMethod):
     layer_shares : sequence of float, optional
         Share of each layer. Otherwise in proportion to its density, within [1 %, 100 %], as the paper has it.
     """
+
+    # The cost file takes all text to follow the image.
+    proof_cases: ClassVar[ProofCases] = (
+        *with_and_without_cls(ProofCase(cost={"keep": 0.3}, reference={"layer_shares": (0.3,) * 8}, image_at=0)),
+        ProofCase(cost=_layer_shares_of_sample, reference={"keep": 0.3}, image_at=0),
+    )
 
     keep: float = 0.1
     layer_shares: Sequence[float] | None = None

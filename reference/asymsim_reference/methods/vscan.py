@@ -6,12 +6,14 @@ Zhang et al., VScan, arXiv 2505.22654, sections 3 and 4.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from asymsim_reference.merging import merge_into_nearest
 from asymsim_reference.methods.base import ReferenceMethod, register
+from asymsim_reference.proof import ProofCase, ProofCases, with_and_without_cls
 from asymsim_reference.scores import recomputed_attention, saliency
 from asymsim_reference.selection import complement, evenly, floor_share, top_k
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens, Prompt, PromptTokens, VisualTokens
@@ -38,6 +40,12 @@ class VScan(ReferenceMethod):
     windows : int
         Bands of consecutive patches in each encoder sequence.
     """
+
+    # The mean over the layers is keep: 1.5 keep N tokens, then a third of them in the second half.
+    proof_cases: ClassVar[ProofCases] = (
+        *with_and_without_cls(ProofCase(cost={"keep": 1 / 3}, reference={"first": 1 / 2, "final": 1 / 6})),
+        ProofCase(cost={"keep": 1 / 3}, reference={"first": 1 / 2, "final": 1 / 6}, shape="crops"),
+    )
 
     first: float = 1 / 6
     final: float = 1 / 18

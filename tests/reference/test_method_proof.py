@@ -10,11 +10,11 @@ from asymsim.estimator.operator_table import OperatorTable
 from asymsim.methods.base import registered_methods
 from asymsim_reference.methods.base import reference_methods
 from asymsim_reference.run import Result
+from oracles.method_proof import registered_proof
 from oracles.run_schedule import run
-from oracles.twins import TWINS, pair
 
 NAMES = list(registered_methods())
-PAIRS = [(name, number) for name in NAMES for number in range(len(TWINS.get(name, ())))]
+PROOFS = [(name, number) for name, method in reference_methods().items() for number in range(len(method.proof_cases))]
 PHASES = dict(zip(PHASE_NAMES, range(len(PHASE_NAMES)), strict=True))
 
 
@@ -33,9 +33,9 @@ def mean_entries(heads_by_layer: list[list[int]]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_method_has_a_twin(name: str) -> None:
+def test_every_method_has_a_reference(name: str) -> None:
     assert name in reference_methods()
-    assert TWINS.get(name)
+    assert reference_methods()[name].proof_cases
     assert reference_methods()[name].__doc__
 
 
@@ -43,9 +43,9 @@ def test_no_reference_without_a_cost() -> None:
     assert set(reference_methods()) == set(NAMES)
 
 
-@pytest.mark.parametrize(("name", "number"), PAIRS)
+@pytest.mark.parametrize(("name", "number"), PROOFS)
 def test_counts_and_flops(name: str, number: int) -> None:
-    reference, result, schedule, case = pair(name, number)
+    reference, result, schedule, case = registered_proof(name, number)
     declared = run(schedule, case)
     assert result.encoder == declared.tower
     assert result.encoder_mlp == declared.tower_mlp
@@ -61,17 +61,17 @@ def test_counts_and_flops(name: str, number: int) -> None:
     assert stored == set(schedule.unfused)
 
 
-@pytest.mark.parametrize(("name", "number"), PAIRS)
+@pytest.mark.parametrize(("name", "number"), PROOFS)
 def test_positions_are_original_and_rising(name: str, number: int) -> None:
-    _, result, _, case = pair(name, number)
-    twin = TWINS[name][number]
+    _, result, _, case = registered_proof(name, number)
+    proof_case = reference_methods()[name].proof_cases[number]
     prompt = case.visual_tokens + case.load.text_tokens
     for positions in result.visual_positions:
         assert torch.equal(positions, positions.unique())
-        assert not len(positions) or twin.image_at <= int(positions[0])
-        assert not len(positions) or int(positions[-1]) < twin.image_at + case.visual_tokens
+        assert not len(positions) or proof_case.image_at <= int(positions[0])
+        assert not len(positions) or int(positions[-1]) < proof_case.image_at + case.visual_tokens
     for cache in result.caches:
         for positions in cache.positions:
             assert torch.equal(positions, positions.unique())
-            assert not len(positions) or int(positions[-1]) < prompt + twin.output_tokens - 1
+            assert not len(positions) or int(positions[-1]) < prompt + proof_case.output_tokens - 1
     assert torch.isfinite(result.logits).all()
