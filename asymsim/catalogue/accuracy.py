@@ -1,7 +1,7 @@
-"""Accuracy under pruning, as papers printed it: one TOML file a paper; and a user's own, as CSV.
+"""Published accuracy under pruning, one TOML file a paper, and a user's table as CSV.
 
-Accuracy is data here, never a result: asymsim predicts cost, and says beside it what was measured to be lost.
-A new paper is a new file in ``data/accuracy``. Figures are strings, verbatim.
+Accuracy is data, never a result: asymsim predicts cost, and lists measured losses of accuracy beside it. A new paper is
+a new file in ``data/accuracy``. Figures are strings, verbatim.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ class Accuracy:
     method, model : str
         As asymsim names them; a name outside its registry or catalogue stands for itself.
     benchmark : str
-        What was measured, or which average.
+        Name of the benchmark, or of the average over several.
     meaning : str
-        What ``budget`` is a share of: one of ``MEANINGS``.
+        Quantity of which ``budget`` is a share: one of ``MEANINGS``.
     budget : float
         In (0, 1].
     accuracy, dense : float
-        Of the pruned and of the unpruned model, from 0 to ``scale``; the latter None where it is not given.
+        Accuracy of the pruned and of the unpruned model, from 0 to ``scale``; ``dense`` is None where it is not given.
     source : str
-        Who measured it, and where it stands.
+        Paper or author, and the place of the figure.
     variant : str
-        What sets it apart from the method as asymsim has it by default.
+        Difference from the method's defaults in asymsim.
     scale : float
         The best possible accuracy, such as 100 for per cent.
     visual_tokens : int, optional
-        Of the unpruned model.
+        Visual tokens of the unpruned model.
     inferred : str
-        What the source does not print.
+        Values that the source does not print.
     """
 
     method: str
@@ -93,7 +93,7 @@ class Accuracy:
 
     @property
     def share_kept(self) -> float | None:
-        """Accuracy over the unpruned model's; above 1 where pruning helped, None without the latter."""
+        """Accuracy over the unpruned model's; above 1 where pruning helped, None where ``dense`` is."""
         return None if self.dense is None else self.accuracy / self.dense
 
 
@@ -126,7 +126,7 @@ class _Paper:
 
 
 def read_paper(path: Path) -> list[Accuracy]:
-    """Read one file of printed accuracy.
+    """Published figures of one paper's file.
 
     Raises
     ------
@@ -165,12 +165,12 @@ def read_paper(path: Path) -> list[Accuracy]:
 
 
 def published_accuracy() -> list[Accuracy]:
-    """All printed accuracy that we hold, in the order of the files' names."""
+    """All published figures of the catalogue, in the order of the files' names."""
     return [entry for path in sorted(_FOLDER.glob("*.toml")) for entry in read_paper(path)]
 
 
 def read_accuracy(path: str) -> list[Accuracy]:
-    """Read a user's own table: a CSV with the columns ``COLUMNS``, and any of ``OPTIONAL``, in any order.
+    """A user's table: a CSV with the columns ``COLUMNS``, and any of ``OPTIONAL``, in any order.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Serving engines: what the host adds to each step beside the GPU's own work."""
+"""Serving engines: host time of each engine step, and fusion of quantisation."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Engine:
     Attributes
     ----------
     host_s, host_p05_s, host_p95_s : float
-        Seconds that scheduling, sampling and launching add to a step, and 5 % and 95 % of it.
+        Seconds that scheduling, sampling and launching add to an engine step, with the 5 % and 95 % quantiles.
     source : str
     fused_quantisation : bool
-        Whether one-byte activations come from the kernel before, instead of one that only quantises.
+        Whether the kernel before a product writes its one-byte activations, instead of a kernel that only quantises.
     """
 
     name: str
@@ -40,25 +40,25 @@ class Engine:
 
 
 def load_engine(name: str) -> Engine | None:
-    """An engine by name; None for ``none``, the GPU's work alone.
+    """An engine by name, or from a file; None for ``none``, which adds no host time.
 
     Parameters
     ----------
     name : str
-        A name of the catalogue; or the path of a TOML file with one table of the form of those in
-        ``data/engines.toml``, told by its ``.toml`` or by a slash. A file is read anew each time.
+        A name of the catalogue; or the path of a TOML file with one table of the form of the tables in
+        ``data/engines.toml``, recognised by its ``.toml`` or by a slash. A file is read anew each time.
 
     Raises
     ------
     UnknownNameError
-        If there is none of that name.
+        If the catalogue has no such engine.
     InputError
         If the file cannot be read, or holds anything but one engine.
     """
     if name == "none":
         return None
     if name.lower().endswith(".toml") or "/" in name:
-        return _own(name)
+        return _read_engine(name)
     if name not in engine_names():
         raise UnknownNameError("engine", name, ("none", *engine_names()))
     return engine_names()[name]
@@ -71,8 +71,8 @@ def engine_names() -> dict[str, Engine]:
         return {name: Engine(name=name, **table) for name, table in tomllib.load(file).items()}
 
 
-def _own(path: str) -> Engine:
-    """The one engine of a user's file."""
+def _read_engine(path: str) -> Engine:
+    """The single engine of a user's file."""
     try:
         with Path(path).open("rb") as file:
             tables = tomllib.load(file)

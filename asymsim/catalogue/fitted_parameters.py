@@ -1,8 +1,8 @@
-"""Fitted numbers of operator times: which a GPU has of its own, and whose it takes where it has none.
+"""Fitted parameters of operator times: a GPU's sections, and the donors of GPUs without measurements.
 
-A GPU's file holds a table ``[efficiency.<section>]`` for each operator class that was measured on it; the
-numbers' meaning stands in ``core.times.parameters``. ``data/transfer.toml`` says which GPU lends its numbers to its
-architecture, and how far measured times lie from such borrowed predictions.
+A GPU's file has a table ``[efficiency.<section>]`` for each operator class that was measured on it;
+``core.times.parameters`` explains each parameter. ``data/transfer.toml`` lists the donors of each architecture and the
+interval of times predicted with a donor's parameters.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ SECTIONS: dict[str, np.dtype[np.void]] = {
     "encoder_attention": layout.ENCODER_ATTENTION_PARAMETERS,
     "elementwise": layout.ELEMENTWISE_PARAMETERS,
     "all_reduce": layout.ALL_REDUCE_PARAMETERS,
-    # Residuals alone: the numbers are those of the products with one group.
+    # Residuals alone: grouped products are predicted with the parameters of single ones.
     "grouped_gemm": np.dtype([]),
 }
-# Beside the numbers: residual quantiles, and where all of it comes from.
+# Keys beside the parameters and the residual quantiles: provenance and held-out errors.
 PROVENANCE = (
     "source",
     "measured",
@@ -47,7 +47,7 @@ PROVENANCE = (
     "held_out_bias",
     "held_out_coverage",
 )
-# Numbers that a section may leave out.
+# Parameters that a section may leave out.
 DEFAULTS = {"time_scale": 1.0}
 TRANSFER_FILE = Path(__file__).parent / "data" / "transfer.toml"
 Section = Mapping[str, Any]
@@ -55,32 +55,39 @@ Fields = Mapping[str, Any]
 
 
 class FittedSection(NamedTuple):
-    """A section and where it stands: of the GPU itself, or of a relative."""
+    """A section of the GPU or of a donor.
+
+    Attributes
+    ----------
+    section : mapping
+    source : int
+        A code of ``core.times.parameters.SOURCE_NAMES``.
+    """
 
     section: Section
     source: int
 
 
 def check_sections(tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The ``[efficiency]`` tables of a GPU's file.
+    """The ``[efficiency]`` tables of a GPU's file, checked.
 
     Raises
     ------
     InputError
-        If a number is missing, of the wrong length, or not above or equal to 0; if quantiles are not in order.
+        If a parameter is missing, of the wrong length or below 0; if there is no source, or bands do not rise.
     UnknownNameError
-        If a section or a number has no such name.
+        If there is no such section or parameter.
     """
     for name, table in tables.items():
         if name not in SECTIONS:
             raise UnknownNameError("efficiency", name, SECTIONS)
         where = f"efficiency.{name}"
-        numbers: Fields = SECTIONS[name].fields or {}
+        parameters: Fields = SECTIONS[name].fields or {}
         intervals: Fields = layout.INTERVAL.fields or {}
         for key in table:
-            if key not in numbers and key not in intervals and key not in PROVENANCE:
-                raise UnknownNameError(where, key, (*numbers, *intervals, *PROVENANCE))
-        for key, (kind, *_) in (*numbers.items(), *intervals.items()):
+            if key not in parameters and key not in intervals and key not in PROVENANCE:
+                raise UnknownNameError(where, key, (*parameters, *intervals, *PROVENANCE))
+        for key, (kind, *_) in (*parameters.items(), *intervals.items()):
             if key not in table and key in DEFAULTS:
                 continue
             if key not in table:
@@ -89,7 +96,9 @@ def check_sections(tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any
         if not 0 < table.get("time_scale", 1.0) < math.inf:
             raise InputError(f"{where}.time_scale", table["time_scale"], "must be a finite number above 0")
         if not str(table.get("source", "")).strip():
-            raise InputError(f"{where}.source", None, "is missing; say what the numbers were fitted on")
+            raise InputError(
+                f"{where}.source", None, "is missing; name the measurements that the section was fitted on"
+            )
         if list(table["band_edges_s"]) != sorted(table["band_edges_s"]):
             raise InputError(f"{where}.band_edges_s", table["band_edges_s"], "must rise")
     return tables
@@ -107,30 +116,30 @@ def _check_numbers(where: str, value: Any, shape: tuple[int, ...]) -> None:
 
 
 def parameter_record(section: Section, dtype: np.dtype[np.void]) -> Array:
-    """One record of a section's numbers, shape (1,)."""
-    made = np.zeros(1, dtype)
+    """One record of a section's parameters, shape (1,)."""
+    record = np.zeros(1, dtype)
     for name in dtype.names or ():
-        made[name] = section[name] if name in section else DEFAULTS[name]
-    return made
+        record[name] = section[name] if name in section else DEFAULTS[name]
+    return record
 
 
 @lru_cache(maxsize=1)
 def transfer() -> dict[str, Any]:
-    """``data/transfer.toml``: lenders by architecture and intervals of borrowed numbers by section."""
+    """Content of ``data/transfer.toml``: donors by architecture, and intervals of transferred parameters by section."""
     with TRANSFER_FILE.open("rb") as file:
         return tomllib.load(file)
 
 
 def donors(architecture: str) -> Iterable[str]:
-    """GPUs of the catalogue whose numbers an architecture takes, the nearest first; none if it has no relative."""
+    """Donors of an architecture, the nearest first; none if no related GPU was measured."""
     return tuple(transfer()["donors"].get(architecture, ()))
 
 
 def transferred_interval(section: str) -> Array:
-    """Residual quantiles of numbers that were fitted on another GPU, one record."""
+    """Residual quantiles of parameters that were fitted on another GPU, one record."""
     table = transfer()["interval"][section]
-    made = np.zeros(1, layout.INTERVAL)
-    made["time_scale"] = 1.0
-    made["band_edges_s"] = [0.0] + [math.inf] * layout.BANDS
-    made["ratio_p05"], made["ratio_p95"] = table["ratio_p05"], table["ratio_p95"]
-    return made
+    record = np.zeros(1, layout.INTERVAL)
+    record["time_scale"] = 1.0
+    record["band_edges_s"] = [0.0] + [math.inf] * layout.BANDS
+    record["ratio_p05"], record["ratio_p95"] = table["ratio_p05"], table["ratio_p95"]
+    return record

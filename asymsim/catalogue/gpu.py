@@ -1,7 +1,7 @@
-"""GPUs by name: what a product can do at best, each number with its source, one TOML file a GPU.
+"""GPUs by name: data-sheet rates and memory, each number with its source, one TOML file a GPU.
 
-Peaks are dense. Vendors' sheets often print the rate with 2:4 structured sparsity, twice as high;
-it is never kept here. A new GPU is a new file in ``data/gpus``, or any ``.toml`` of the user's own.
+Peaks are dense. Vendors' sheets often print the rate with 2:4 structured sparsity, which is twice as high; it is never
+used. A new GPU is a new file in ``data/gpus``, or a user's ``.toml`` anywhere.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ _Name = Annotated[str, AfterValidator(_snake)]
 
 @strict_dataclass
 class Gpu:
-    """One GPU product; in a machine of several, one of them.
+    """One GPU product; a single one of a server with several.
 
     Attributes
     ----------
     name, aliases : str, tuple of str
         Lower snake case; the name that CUDA or ROCm reports is among the aliases.
     vendor, architecture : str
-        Such as ``nvidia`` and ``hopper``; efficiency is carried over within an architecture.
+        Such as ``nvidia`` and ``hopper``; donors of fitted parameters are chosen by architecture.
     peak_flops_per_s : dict of str to float
         Dense peak in FLOP/s for each of ``PEAK_DTYPES`` that the hardware has: ``fp32`` on the
         vector units, all others on the tensor (matrix) cores, with fp32 (int32) accumulation.
@@ -74,17 +74,17 @@ class Gpu:
     l2_bytes, sm_count : int
         L2 cache of the whole GPU, bytes; streaming multiprocessors, or AMD's compute units.
     link, link_bytes_per_s : str, float
-        What joins it to its peers (``NVLink 4``); to all of them together, one direction, bytes/s.
+        Link to its peers, such as ``NVLink 4``; bytes/s to all peers together, one direction.
     tdp_w : float
         Board or module power limit, W.
     price_usd_per_hour : float, optional
         Rent of one GPU on demand, US dollars an hour: one provider's list price on one day, which the source names.
-        Providers differ by a factor of 4, and prices move within weeks: plan with your own.
+        Providers differ by a factor of 4, and prices move within weeks: plan with the price that you pay.
     sources : dict of str to str
-        Where each number comes from, by the name of its field.
+        Source of each number, by the name of its field.
     efficiency : dict of str to dict
-        Fitted numbers of operator times, by the names of ``catalogue.fitted_parameters.SECTIONS``; each with
-        its own source.
+        Fitted parameters of operator times, by the names of ``catalogue.fitted_parameters.SECTIONS``, each section
+        with its source.
 
     Raises
     ------
@@ -97,7 +97,7 @@ class Gpu:
     aliases: tuple[_Name, ...] = ()
     vendor: str
     architecture: str
-    # Dictionaries have no hash; the rest tells GPUs apart well enough for one.
+    # Dictionaries have no hash; the other fields tell GPUs apart well enough.
     peak_flops_per_s: Annotated[dict[str, float], AfterValidator(_peaks)] = field(hash=False)
     bandwidth_bytes_per_s: _Quantity
     capacity_bytes: _Count
@@ -119,14 +119,14 @@ NUMERIC_FIELDS = tuple(name for name in _FIELDS if name not in _TEXT_FIELDS)
 
 
 def load_gpu(name: str) -> Gpu:
-    """Find a GPU by its name.
+    """A GPU by its name, or from a file.
 
     Parameters
     ----------
     name : str
-        A canonical name, an alias, or the beginning of one canonical name alone (``h200`` for
-        ``h200_sxm``), whatever the case, with spaces, hyphens or underscores; or the path of a TOML
-        file of the form of those in ``data/gpus``, told by its ``.toml`` or by a slash.
+        A canonical name, an alias, or the beginning of a single canonical name (``h200`` for ``h200_sxm``), in any
+        case, with spaces, hyphens or underscores; or the path of a TOML file of the form of the files in
+        ``data/gpus``, recognised by its ``.toml`` or by a slash.
 
     Returns
     -------
@@ -147,12 +147,12 @@ def load_gpu(name: str) -> Gpu:
     catalogue = _catalogue()
     if wanted in catalogue:
         return catalogue[wanted]
-    begun = [known for known in gpu_names() if known.startswith(wanted + "_")]
-    if not begun:
+    completions = [full_name for full_name in gpu_names() if full_name.startswith(wanted + "_")]
+    if not completions:
         raise UnknownNameError("gpu", name, gpu_names())
-    if len(begun) > 1:
-        raise InputError("gpu", name, f"ambiguous, say which: {', '.join(begun)}")
-    return catalogue[begun[0]]
+    if len(completions) > 1:
+        raise InputError("gpu", name, f"ambiguous, say which: {', '.join(completions)}")
+    return catalogue[completions[0]]
 
 
 def lower_snake(name: str) -> str:
@@ -161,12 +161,12 @@ def lower_snake(name: str) -> str:
 
 
 def gpu_names() -> list[str]:
-    """Give the canonical names of the catalogue, sorted."""
+    """Canonical names of the catalogue, sorted."""
     return sorted(path.stem for path in _DATA.glob("*.toml"))
 
 
 def gpu_path(name: str) -> Path:
-    """The file that `gpu` reads for a name."""
+    """Path of the file that `load_gpu` reads for a name."""
     return Path(name) if _is_path(name) else _DATA / f"{load_gpu(name).name}.toml"
 
 

@@ -1,4 +1,4 @@
-"""Models by catalogue name, or from any ``config.json``."""
+"""Models by catalogue name, or from a ``config.json`` anywhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def model_names() -> tuple[str, ...]:
 
 
 def load_model(name_or_path: str) -> VlmModel:
-    """A model by catalogue name, or from a ``config.json`` or the folder that holds it.
+    """A model by catalogue name, or from a ``config.json`` or its folder.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""The shape of a vision-language model: all that its cost depends on, and nothing else.
+"""Shape of a vision-language model, as far as its cost depends on it.
 
-A model is three parts, each made from a ``config.json`` by the adapter of its ``model_type``
-(``catalogue/hf``). Shapes are stated, parameter counts of the matrices follow from them; the
-biases, norms and embeddings, which cost no matrix product, are stated as counts.
+A model has three parts, made from a ``config.json`` by the adapter of its ``model_type`` (``catalogue/hf``). Parameter
+counts of matrices follow from the shapes. Biases, norms and embeddings, which cost no matrix product, are given as
+counts.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from asymsim.util.strict import strict_dataclass
 
 @strict_dataclass
 class Layer:
-    """One kind of transformer layer; a stack lists the kinds and the order in which they come.
+    """One kind of transformer layer; a stack lists its kinds and the kind of each layer.
 
     Attributes
     ----------
     hidden_size, heads, kv_heads, head_size : int
         Widths in elements; ``heads * head_size`` need not equal ``hidden_size`` (Gemma, Pixtral).
     intermediate_size : int
-        FFN width; of one expert where ``experts`` > 0.
+        FFN width; the width of one expert where ``experts`` > 0.
     gated : bool
         Three FFN matrices (gate, up, down) instead of two.
     attention : {"self", "cross"}
@@ -41,7 +41,7 @@ class Layer:
     norms : int
         Norms of width ``hidden_size`` that each token passes (element-wise work).
     vector_parameters : int
-        Biases, norm weights, layer scales of one layer: all parameters that are not matrices.
+        Parameters of one layer outside its matrices: biases, norm weights, layer scales.
     """
 
     name: str = "full"
@@ -88,8 +88,8 @@ class Linear:
     bias : bool
         Whether it adds ``outputs`` parameters.
     rows : {"tokens", "encoder"}
-        How many rows pass: one for each projector output token, or one for each encoder token
-        (a resampler's keys and values).
+        Rows of the product: one for each projector output token, or one for each encoder token (a resampler's keys
+        and values).
     """
 
     inputs: int
@@ -115,15 +115,15 @@ class VisionTower:
     patch : Linear
         Patch embedding as a matrix: inputs = channels x patch area (x temporal patch).
     extra_tokens : int
-        Tokens added to each sequence ([CLS], padding); pruning never touches them.
+        Tokens added to each sequence ([CLS], padding); they are never pruned.
     encoder_tokens_per_visual : int
         Encoder tokens that become one language-model token (spatial merge, pixel shuffle).
     other_parameters : int
-        Everything outside the layers and the patch embedding: position embeddings, outer norms,
-        heads that inference does not run.
+        Parameters outside the layers and the patch embedding: position embeddings, outer norms, heads that inference
+        does not run.
     framework_flops : int
-        FLOPs a sequence that ``transformers`` spends besides, on products whose result inference does not
-        need (a mask made as an outer product, a pooling head); counted under the convention "torch" alone.
+        FLOPs a sequence that ``transformers`` spends on products whose result inference does not need (a mask made
+        as an outer product, a pooling head); counted under the convention "torch" alone.
     """
 
     layer_kinds: tuple[Layer, ...]
@@ -145,8 +145,8 @@ class VisionTower:
 class Resampler:
     """Cross-attention of a fixed number of queries over one encoder sequence (MiniCPM-V).
 
-    The queries' and keys' projections are ordinary ``Linear`` entries of the projector; this is the
-    attention product itself: one query a projector output token.
+    Projections of queries and keys are ``Linear`` entries of the projector. The resampler is the attention product
+    alone, with one query for each projector output token.
     """
 
     heads: int
@@ -155,7 +155,7 @@ class Resampler:
 
 @strict_dataclass
 class Projector:
-    """What stands between the encoder and the language model."""
+    """Linear layers, and a resampler in some models, between the encoder and the language model."""
 
     linears: tuple[Linear, ...] = ()
     resampler: Resampler | None = None
@@ -178,16 +178,16 @@ class LanguageModel:
     embedding_rows : int
         Rows of the input embedding (mllama has 8 more than the vocabulary); 0: ``vocab_size``.
     tied : bool
-        The head shares the embedding's matrix: counted once as parameters, its FLOPs still count.
+        The output head shares the embedding's matrix, which counts once as parameters; the head's FLOPs count.
     mask : {"causal", "prefix", "image_bidirectional"}
-        "prefix": the whole prompt sees itself (PaliGemma); "image_bidirectional": causal, and the
-        tokens of one image also see each other (Gemma 3).
+        "prefix": prompt tokens attend to the whole prompt (PaliGemma); "image_bidirectional": causal, and the
+        tokens of one image also attend to each other (Gemma 3).
     visual_in_sequence : bool
         False where visual tokens reach the model by cross-attention alone (mllama).
     other_parameters : int
-        Final norm, head bias and the like, counted as the model's layers and norms.
+        Parameters such as the final norm and the head's bias, counted with the layers.
     context_tokens : int, optional
-        Longest prompt and output together; None where the file and its class do not say.
+        Longest prompt and output together; None where the file and its class give none.
     """
 
     hidden_size: int
@@ -228,7 +228,7 @@ class VlmModel:
     model_type : str
         As in ``config.json``.
     image_rule : ImageRule or None
-        How an image becomes tokens.
+        Rule by which an image becomes tokens.
     """
 
     name: str

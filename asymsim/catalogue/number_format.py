@@ -1,4 +1,4 @@
-"""Number formats: how many bits weights, activations and cache entries take, and which peak applies."""
+"""Number formats: bits of weights, activations and KV-cache entries, and the peak that applies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from asymsim.util.strict import strict_dataclass
 
 @strict_dataclass
 class NumberFormat:
-    """A way to store and multiply a model.
+    """Storage and arithmetic format of a model.
 
     Attributes
     ----------
     weight_bits, activation_bits : int
-        Bits per element. Serving engines keep activations in 16 bits between the products of
-        8-bit formats, and so do we.
+        Bits per element. Between the products of 8-bit formats, activations have 16 bits, as serving engines keep
+        them.
     peak : str
         Key of the GPU's peak that its matrix products run at.
     """
@@ -26,8 +26,8 @@ class NumberFormat:
 
 
 NUMBER_FORMATS = {
-    each.name: each
-    for each in (
+    number_format.name: number_format
+    for number_format in (
         NumberFormat(name="fp32", weight_bits=32, activation_bits=32, peak="fp32"),
         NumberFormat(name="bf16", weight_bits=16, activation_bits=16, peak="bf16"),
         NumberFormat(name="fp16", weight_bits=16, activation_bits=16, peak="fp16"),

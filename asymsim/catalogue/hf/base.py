@@ -1,4 +1,4 @@
-"""What adapters share: a checked reader of ``config.json`` fields and the registry of model types."""
+"""Reader of ``config.json`` fields with checks, and registry of the adapters by model type."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Fields:
     Parameters
     ----------
     values : Mapping
-        The file's own entries; they win over the defaults. An explicit null takes a default away, as it
-        does in ``transformers`` (``"sliding_window": null`` is no window, whatever the class has).
+        Entries of the file, which take precedence over the defaults. An explicit null removes a default, as in
+        ``transformers`` (``"sliding_window": null`` is no window, whatever the class default).
     defaults : Mapping
-        The class defaults of the ``model_type``: files on the Hub leave out what equals them.
+        Class defaults of the ``model_type``: files on the Hub leave out entries that equal them.
     path : str
-        Where the dictionary stands, for error messages, such as ``text_config``.
+        Path of the dictionary for error messages, such as ``text_config``.
     """
 
     def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, path: str = "") -> None:
@@ -53,7 +53,7 @@ class Fields:
         return f"config.json: {self.path}.{key}" if self.path else f"config.json: {key}"
 
     def error(self, key: str, remedy: str) -> InputError:
-        """The error to raise for an entry that is of the right kind and still does not fit."""
+        """Error for an entry of the right type that is out of place."""
         return InputError(self._name(key), self._values.get(key), remedy)
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -101,7 +101,7 @@ class Fields:
 
 
 def adapter(*model_types: str) -> Callable[[Adapter], Adapter]:
-    """Register a function ``(name, fields) -> VlmModel`` for one or more ``model_type`` values."""
+    """Decorator that registers a function of name and fields for one or more ``model_type`` values."""
 
     def register(function: Adapter) -> Adapter:
         for model_type in model_types:
@@ -113,7 +113,7 @@ def adapter(*model_types: str) -> Callable[[Adapter], Adapter]:
 
 @cache
 def adapters() -> Mapping[str, Adapter]:
-    """All adapters by ``model_type``; importing a file of this package is what registers it."""
+    """All adapters by ``model_type``; importing a module of this package registers its adapter."""
     package = importlib.import_module("asymsim.catalogue.hf")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
@@ -121,19 +121,19 @@ def adapters() -> Mapping[str, Adapter]:
 
 
 def from_config(name: str, config: Mapping[str, Any]) -> VlmModel:
-    """Make a model from the content of a ``config.json``.
+    """Model from the content of a ``config.json``.
 
     Raises
     ------
     UnknownNameError
-        If no adapter knows the ``model_type``; the message lists those that are known.
+        If no adapter has the ``model_type``; the message lists similar ones, or all.
     InputError
         If a field is missing, of the wrong kind or out of range.
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise InputError("config.json: model_type", model_type, "give the model's type, such as 'llava'")
-    known = adapters()
-    if model_type not in known:
-        raise UnknownNameError("config.json: model_type", model_type, known)
-    return known[model_type](name, Fields(config))
+    by_type = adapters()
+    if model_type not in by_type:
+        raise UnknownNameError("config.json: model_type", model_type, by_type)
+    return by_type[model_type](name, Fields(config))

@@ -1,4 +1,4 @@
-"""What decoders are built from: the gated layer with RMSNorm, stacks with sliding windows, the model around them."""
+"""Parts of decoders: gated layers with RMSNorm, stacks with sliding windows, embedding and output head."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asymsim.catalogue.model import LanguageModel, Layer
 MOST_LAYERS = 2048
 # Longer than any model claims (Llama 4 Scout: 10,485,760).
 LARGEST_CONTEXT = 2**31
-LARGEST_STRETCH = 2**16
+LARGEST_ROPE_FACTOR = 2**16
 
 
 def decoder_layer(
@@ -33,7 +33,7 @@ def decoder_layer(
     fields : Fields
         The text part of the file, class defaults behind it.
     name : str
-        Name of the kind.
+        Name of the layer kind.
     qkv_bias, output_bias, ffn_bias : bool
         Biases of the query, key and value, of the output, and of the three FFN projections.
     head_norm : bool
@@ -75,20 +75,20 @@ def layer_count(fields: Fields) -> int:
 
 
 def sliding_layers(fields: Fields, default: tuple[bool, ...]) -> tuple[bool, ...]:
-    """Which layers slide: the file's ``layer_types`` if it has them, else the class's rule."""
+    """Mask of the layers with a sliding window: the file's ``layer_types``, else the class's rule."""
     types = fields.get("layer_types")
     if types is None:
         return default
-    known = ("full_attention", "sliding_attention")
-    if not isinstance(types, list | tuple) or len(types) != len(default) or any(kind not in known for kind in types):
-        raise fields.error("layer_types", f"give one of {' or '.join(known)} for each of the {len(default)} layers")
+    choices = ("full_attention", "sliding_attention")
+    if not isinstance(types, list | tuple) or len(types) != len(default) or any(kind not in choices for kind in types):
+        raise fields.error("layer_types", f"give one of {' or '.join(choices)} for each of the {len(default)} layers")
     return tuple(kind == "sliding_attention" for kind in types)
 
 
 def sliding_stack(
     layer: Layer, window_tokens: int, sliding: tuple[bool, ...]
 ) -> tuple[tuple[Layer, ...], tuple[int, ...]]:
-    """Layer kinds and pattern of a stack in which some layers slide; a window of 0 is none."""
+    """Layer kinds and pattern of a stack in which some layers have a sliding window; a window of 0 is none."""
     if not window_tokens or not any(sliding):
         return (layer,), (0,) * len(sliding)
     windowed = replace(layer, name="sliding", window_tokens=window_tokens)
@@ -98,17 +98,17 @@ def sliding_stack(
 
 
 def context_tokens(fields: Fields, scaled: bool = False) -> int | None:
-    """Longest sequence of a model: its positions, times the factor by which its rotary embedding is stretched.
+    """Longest sequence of a model: its positions, times the scaling factor of its rotary embedding.
 
-    The rule is that of vLLM (``_get_and_verify_max_len``): long and Llama 3 ropes state the stretched length, YaRN
-    states the one before. Windows and chunks bound what a token sees, not how long a sequence may be.
+    The rule follows vLLM (``_get_and_verify_max_len``): long and Llama 3 ropes state the scaled length, YaRN states the
+    unscaled length. Windows and chunks bound the keys that a token attends to, not the length of a sequence.
 
     Parameters
     ----------
     fields : Fields
         The text part of the file, class defaults behind it.
     scaled : bool
-        The stated length is the stretched one whatever the rope (Gemma 3).
+        The stated length is the scaled one, whatever the rope (Gemma 3).
     """
     if "max_position_embeddings" not in fields:
         return None
@@ -118,8 +118,8 @@ def context_tokens(fields: Fields, scaled: bool = False) -> int | None:
     if scaled or kind in ("su", "longrope", "llama3"):
         return length
     factor = rope.get("factor", 1.0)
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= LARGEST_STRETCH:
-        raise rope.error("factor", f"give a number from 1 to {LARGEST_STRETCH}")
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= LARGEST_ROPE_FACTOR:
+        raise rope.error("factor", f"give a number from 1 to {LARGEST_ROPE_FACTOR}")
     if kind == "yarn":
         length = rope.integer("original_max_position_embeddings", length, maximum=LARGEST_CONTEXT)
     return int(length * factor)

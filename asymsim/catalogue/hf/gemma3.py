@@ -14,7 +14,7 @@ from asymsim.catalogue.model import Linear, Projector, VlmModel
 
 @adapter("gemma3")
 def gemma3(name: str, fields: Fields) -> VlmModel:
-    """Gemma 3 without pan-and-scan, which its processor leaves off; the tokens of an image see one another."""
+    """Gemma 3 without pan-and-scan, which its processor leaves off; the tokens of an image attend to one another."""
     fields = fields.with_defaults({"mm_tokens_per_image": 256, "tie_word_embeddings": True})
     vision = vision_fields(fields.part("vision_config"), "siglip_vision_model")
     tower = vision_tower(vision, "siglip_vision_model")

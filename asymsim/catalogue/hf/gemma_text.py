@@ -1,4 +1,4 @@
-"""Gemma decoders: head size apart from the width, tied embeddings, from Gemma 2 on windows in most layers."""
+"""Gemma decoders: a head size independent of the width, tied embeddings, and from Gemma 2 on windows in most layers."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ def gemma(fields: Fields, **changes: Any) -> LanguageModel:
 
 
 def gemma2(fields: Fields, **changes: Any) -> LanguageModel:
-    """Gemma 2: four norms, every other layer slides, the first one does."""
+    """Gemma 2: four norms, a sliding window in every other layer from the first."""
     return _sliding(fields, 2, False, changes)
 
 
 def gemma3(fields: Fields, **changes: Any) -> LanguageModel:
-    """Gemma 3: four norms and two head norms, five of six layers slide."""
+    """Gemma 3: four norms and two head norms, a sliding window in five of six layers."""
     return _sliding(fields, fields.integer("sliding_window_pattern", 6), True, changes)
 
 
 def _sliding(fields: Fields, every: int, head_norm: bool, changes: dict[str, Any]) -> LanguageModel:
-    """All layers slide but each ``every``-th."""
+    """A sliding window in all layers but every ``every``-th."""
     _check_causal(fields, changes)
     bias = fields.flag("attention_bias")
     layer = decoder_layer(fields, qkv_bias=bias, output_bias=bias, head_norm=head_norm, norms=4)
@@ -77,6 +77,6 @@ def _sliding(fields: Fields, every: int, head_norm: bool, changes: dict[str, Any
 
 
 def _check_causal(fields: Fields, changes: dict[str, Any]) -> None:
-    """The flag makes a text encoder of the model, except in PaliGemma, whose adapter states the mask itself."""
+    """Refuse the flag that turns the model into a text encoder; PaliGemma's adapter sets its mask itself."""
     if changes.get("mask") != "prefix" and fields.flag("use_bidirectional_attention"):
         raise UnsupportedError("config.json: use_bidirectional_attention", True, "only causal decoders are covered")

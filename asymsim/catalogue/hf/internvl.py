@@ -60,7 +60,7 @@ def shuffle_factor(fields: Fields, side: int) -> int:
 
 
 def internvl_model(name: str, fields: Fields, vision: Fields, text: LanguageModel, **tiling: Any) -> VlmModel:
-    """InternVL from its parts; ``fields`` is the top of the file, ``tiling`` fields of the image rule to replace."""
+    """InternVL from its parts; ``fields`` is the top of the file, ``tiling`` replaces fields of the image rule."""
     tower, side = intern_vit(vision), patches_per_side(vision)
     factor = shuffle_factor(fields, side)
     inputs = tower.layer_kinds[0].hidden_size * factor**2
@@ -82,7 +82,7 @@ def internvl_model(name: str, fields: Fields, vision: Fields, text: LanguageMode
 
 @adapter("internvl")
 def internvl(name: str, fields: Fields) -> VlmModel:
-    """InternVL in the form that ``transformers`` has it."""
+    """InternVL with the field names of ``transformers``."""
     fields = fields.with_defaults({"vision_feature_select_strategy": "default", "tie_word_embeddings": True})
     if not dropped_tokens(fields):
         raise fields.error("vision_feature_select_strategy", "give 'default': pixel shuffle needs a square of tokens")

@@ -1,4 +1,4 @@
-"""InternVL in the form of its own repository: the same model as "internvl", under other names."""
+"""InternVL with the field names of its repository: the same model as "internvl"."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VISION = {
 
 @adapter("internvl_chat")
 def internvl_chat(name: str, fields: Fields) -> VlmModel:
-    """InternVL with ``llm_config``; the numbers of tiles stand in the file, 1 to 6 where they do not."""
+    """InternVL with ``llm_config``; bounds of the number of tiles are in the file, else 1 to 6."""
     vision = fields.part("vision_config").with_defaults(VISION)
     forced = {"image_size": fields.integer("force_image_size")} if "force_image_size" in fields else {}
     vision = vision.replace(

@@ -68,7 +68,7 @@ def llama4(name: str, fields: Fields) -> VlmModel:
             patch=Linear(inputs=vision.integer("num_channels") * patch**2, outputs=width),
             extra_tokens=1,
             encoder_tokens_per_visual=merge**2,
-            # [CLS], positions, the norms before and behind the layers.
+            # [CLS], positions, the norms before and after the layers.
             other_parameters=width + (patches + 1) * width + 4 * width,
         ),
         projector=_projector(vision, width * merge**2, text.hidden_size),
@@ -80,7 +80,7 @@ def llama4(name: str, fields: Fields) -> VlmModel:
 
 
 def _merge(vision: Fields) -> int:
-    """Patches a side that the pixel shuffle lays side by side."""
+    """Patches a side that the pixel shuffle concatenates."""
     ratio = vision.get("pixel_shuffle_ratio")
     if isinstance(ratio, float | int) and not isinstance(ratio, bool) and 1 / LARGEST_MERGE <= ratio <= 1:
         merge = round(1 / ratio)
@@ -104,7 +104,7 @@ def _projector(vision: Fields, shuffled: int, hidden: int) -> Projector:
 
 
 def _language_model(text: Fields) -> LanguageModel:
-    """Each layer is chunked or full in its attention, and sparse or dense in its FFN."""
+    """Layer kinds: chunked or full attention, with a sparse or a dense FFN."""
     layers = layer_count(text)
     step = text.integer("interleave_moe_layer_step")
     sparse = set(text.integers("moe_layers", tuple(range(step - 1, layers, step))))
@@ -116,12 +116,12 @@ def _language_model(text: Fields) -> LanguageModel:
 
 
 def _chunked_layers(text: Fields, layers: int) -> tuple[bool, ...]:
-    """Layers with rotary positions attend within chunks, those without to everything."""
+    """Mask of the layers that attend within chunks: the layers with rotary positions."""
     types = text.get("layer_types")
     if types is not None:
-        known = ("chunked_attention", "full_attention")
-        if not isinstance(types, list | tuple) or len(types) != layers or any(kind not in known for kind in types):
-            raise text.error("layer_types", f"give {' or '.join(known)} for each of the {layers} layers")
+        choices = ("chunked_attention", "full_attention")
+        if not isinstance(types, list | tuple) or len(types) != layers or any(kind not in choices for kind in types):
+            raise text.error("layer_types", f"give {' or '.join(choices)} for each of the {layers} layers")
         return tuple(kind == "chunked_attention" for kind in types)
     rotary = text.integers("no_rope_layers")
     if rotary and len(rotary) < layers:

@@ -1,4 +1,4 @@
-"""LLaVA-1.5 and its like: one tile (CLIP, SigLIP) or dynamic resolution (Pixtral), and a two-layer projector."""
+"""LLaVA-1.5 and similar models: one tile (CLIP, SigLIP) or dynamic resolution (Pixtral), and a two-layer projector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asymsim.catalogue.images.fixed import FixedTile
 from asymsim.catalogue.images.pixtral import LongestEdge
 from asymsim.catalogue.model import LanguageModel, Linear, Projector, VisionTower, VlmModel
 
-# What the class takes where the file has no vision_config at all (transformers 5.23.0, configuration_llava.py).
+# Defaults of the class where the file has no vision_config at all (transformers 5.23.0, configuration_llava.py).
 CLIP_LARGE_336: Mapping[str, Any] = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
@@ -33,7 +33,7 @@ def mlp_projector(inputs: int, outputs: int, bias: bool = True, other_parameters
 
 
 def llava_projector(fields: Fields, tower: VisionTower, text: LanguageModel, other_parameters: int = 0) -> Projector:
-    """LLaVA's projector; the features of several encoder layers are laid side by side."""
+    """LLaVA's projector; the features of several encoder layers are concatenated."""
     layers = fields.get("vision_feature_layer", -1)
     count = len(layers) if isinstance(layers, list) else 1
     if not isinstance(layers, int | list) or isinstance(layers, bool) or not count:
@@ -43,7 +43,7 @@ def llava_projector(fields: Fields, tower: VisionTower, text: LanguageModel, oth
 
 
 def dropped_tokens(fields: Fields) -> int:
-    """Encoder tokens that ``vision_feature_select_strategy`` keeps from the projector: the first one, or none."""
+    """Encoder tokens that ``vision_feature_select_strategy`` drops before the projector: the first one, or none."""
     return 1 if fields.choice("vision_feature_select_strategy", ("default", "full"), "default") == "default" else 0
 
 

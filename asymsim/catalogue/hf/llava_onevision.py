@@ -10,8 +10,8 @@ from asymsim.catalogue.hf.llava_next import anyres_model
 from asymsim.catalogue.hf.towers import vision_fields, vision_tower
 from asymsim.catalogue.model import VlmModel
 
-# transformers 5.23.0, configuration_llava_onevision.py: every pair of these edges, and the tower that the class
-# takes where the file has no vision_config at all.
+# transformers 5.23.0, configuration_llava_onevision.py: every pair of these edges, and the class's tower where the
+# file has no vision_config at all.
 EDGES = (384, 768, 1152, 1536, 1920, 2304)
 SIGLIP_SO400M = {
     "hidden_size": 1152,

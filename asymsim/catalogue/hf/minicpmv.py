@@ -28,7 +28,7 @@ RESAMPLER_HEAD_SIZE = 128
 
 @adapter("minicpmv")
 def minicpmv(name: str, fields: Fields) -> VlmModel:
-    """MiniCPM-V 2.6, from the Hub's own modeling code; other versions have other language models."""
+    """MiniCPM-V 2.6, from the Hub's modeling code; other versions have other language models."""
     version = fields.get("version")
     if str(version) != "2.6":
         raise fields.error("version", "only MiniCPM-V 2.6 is supported")
@@ -61,7 +61,7 @@ def _tower(vision: Fields, drop_last: bool) -> VisionTower:
 def _resampler(width: int, hidden: int, queries: int, fields: Fields) -> Projector:
     """Cross-attention of learnt queries over a slice's tokens (resampler.py), with 2-D sine positions on the keys.
 
-    Rows: the width change and the key and value projections for each encoder token, the rest for each query.
+    The width change and the key and value projections run for each encoder token, the others for each query.
     """
     if hidden % RESAMPLER_HEAD_SIZE:
         raise fields.error("hidden_size", f"must be a multiple of {RESAMPLER_HEAD_SIZE}, the resampler's head size")

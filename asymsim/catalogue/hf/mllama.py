@@ -42,7 +42,7 @@ EXTRA_EMBEDDINGS = 8
 
 @adapter("mllama")
 def mllama(name: str, fields: Fields) -> VlmModel:
-    """Llama 3.2 Vision; visual tokens are rows of the cross-attention cache and never enter the sequence."""
+    """Llama 3.2 Vision; visual tokens are rows of the cross-attention cache, not of the sequence."""
     text = _language_model(fields.part("text_config", TEXT_DEFAULTS))
     vision = fields.part("vision_config", VISION_DEFAULTS)
     tiles, patch, size = vision.integer("max_num_tiles"), vision.integer("patch_size"), vision.integer("image_size")
@@ -72,13 +72,13 @@ def _language_model(text: Fields) -> LanguageModel:
     crossing = set(text.integers("cross_attention_layers"))
     if any(index >= layers for index in crossing):
         raise text.error("cross_attention_layers", f"give layers below num_hidden_layers = {layers}")
-    own = decoder_layer(text, name="self")
+    self_attention = decoder_layer(text, name="self")
     # Cross-attention adds a norm on every query and key head and two tanh gates, one number each.
-    gates = own.vector_parameters + 2 * own.head_size + 2
-    cross = replace(own, name="cross", attention="cross", vector_parameters=gates)
+    gates = self_attention.vector_parameters + 2 * self_attention.head_size + 2
+    cross_attention = replace(self_attention, name="cross", attention="cross", vector_parameters=gates)
     return decoder(
         text,
-        (own, cross),
+        (self_attention, cross_attention),
         tuple(int(index in crossing) for index in range(layers)),
         # The class has no tied weights, whatever the file says.
         tied=False,
@@ -99,7 +99,7 @@ def _tower(vision: Fields, rule: PaddedTiles) -> VisionTower:
     ratios = vision.get("supported_aspect_ratios")
     if not isinstance(ratios, list | tuple) or not ratios:
         raise vision.error("supported_aspect_ratios", "give a list of [columns, rows]")
-    # One embedding row a ratio, and one for padding images; before and behind the local layers, and by position.
+    # One embedding row a ratio, and one for padding images; before and after the local layers, and by position.
     tile_tokens = rule.tile_patches + 1
     by_ratio = (len(ratios) + 1) * rule.tiles * width
     gates = 3

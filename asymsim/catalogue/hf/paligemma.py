@@ -8,7 +8,7 @@ from asymsim.catalogue.hf.towers import patches_per_side, square, vision_fields,
 from asymsim.catalogue.images.fixed import FixedTile
 from asymsim.catalogue.model import Linear, Projector, VlmModel
 
-# What the class takes where a part is missing altogether (transformers 5.23.0, configuration_paligemma.py).
+# Defaults of the class where a part is missing (transformers 5.23.0, configuration_paligemma.py).
 VISION = {
     "hidden_size": 1152,
     "intermediate_size": 4096,
@@ -30,7 +30,7 @@ TEXT = {
 
 @adapter("paligemma")
 def paligemma(name: str, fields: Fields) -> VlmModel:
-    """PaliGemma; the whole prompt, image and text, sees itself."""
+    """PaliGemma; tokens of the prompt, image and text, attend to the whole prompt."""
     fields = fields.with_defaults({"projection_dim": 2048, "tie_word_embeddings": True})
     vision = vision_fields(
         fields.part("vision_config", None if "vision_config" in fields else VISION), "siglip_vision_model"

@@ -10,7 +10,7 @@ from asymsim.catalogue.hf.towers import vision_tower
 from asymsim.catalogue.images.hd import Phi3Hd
 from asymsim.catalogue.model import Linear, Projector, VlmModel
 
-# CLIP_VIT_LARGE_PATCH14_336_CONFIG in the Hub's modeling_phi3_v.py: the file names the tower and no more.
+# CLIP_VIT_LARGE_PATCH14_336_CONFIG in the Hub's modeling_phi3_v.py: the file has only the tower's name.
 CLIP_LARGE_336: dict[str, Any] = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
@@ -27,7 +27,7 @@ NUM_CROPS = 4
 
 @adapter("phi3_v")
 def phi3_v(name: str, fields: Fields) -> VlmModel:
-    """Phi-3.5-vision, from the Hub's own modeling code; ``transformers`` has no class of this type.
+    """Phi-3.5-vision, from the Hub's modeling code; ``transformers`` has no class of this type.
 
     An entry ``num_crops`` at the top of the file replaces the processor's default of 4 crops.
     """

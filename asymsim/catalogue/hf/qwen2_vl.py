@@ -1,4 +1,4 @@
-"""Qwen2-VL, and what its successors share with it: merger, dynamic resolution, the text part's place in the file."""
+"""Qwen2-VL, with the merger, dynamic resolution and text part that its successors share."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ MIN_PIXELS, MAX_PIXELS = 3136, 12845056
 
 
 def qwen_text(fields: Fields) -> LanguageModel:
-    """The language model; files up to transformers 4.51 hold its fields at the top, later ones in ``text_config``."""
+    """The language model; files up to transformers 4.51 have its fields at the top, later ones in ``text_config``."""
     nested = fields.part("text_config")
-    # The types inside are qwen2_vl_text and qwen2_5_vl_text, and older files repeat the model's own.
+    # The types inside are qwen2_vl_text and qwen2_5_vl_text; older files repeat the model's type.
     part = nested if "text_config" in fields else fields
     tied = fields.flag("tie_word_embeddings") or nested.flag("tie_word_embeddings")
     return DECODERS["qwen2"](part.with_defaults(TEXT_DEFAULTS), tied=tied)
@@ -64,7 +64,7 @@ def patch_embedding(vision: Fields, width: int, bias: bool = False) -> Linear:
 
 
 def merger(width: int, merged: int, outputs: int, norm_parameters: int) -> Projector:
-    """A norm, then two biased linear layers over ``merged`` neighbouring tokens laid side by side."""
+    """A norm, then two biased linear layers over ``merged`` neighbouring tokens, concatenated."""
     inner = width * merged
     return Projector(
         linears=(Linear(inputs=inner, outputs=inner, bias=True), Linear(inputs=inner, outputs=outputs, bias=True)),
@@ -73,7 +73,7 @@ def merger(width: int, merged: int, outputs: int, norm_parameters: int) -> Proje
 
 
 def check_output(vision: Fields, key: str, text: LanguageModel) -> int:
-    """The merger's output width, which must be the language model's."""
+    """The merger's output width, which must equal the language model's width."""
     outputs = vision.integer(key)
     if outputs != text.hidden_size:
         raise vision.error(key, f"must equal the language model's hidden_size = {text.hidden_size}")

@@ -40,7 +40,7 @@ MIN_PIXELS, MAX_PIXELS = 65536, 16777216
 
 
 def qwen3_layer(text: Fields, **changes: Any) -> Layer:
-    """A layer with a norm on each query and key head; biases only where the file asks for them."""
+    """A layer with a norm on each query and key head; biases only where the file sets them."""
     bias = text.flag("attention_bias")
     return decoder_layer(text, qkv_bias=bias, output_bias=bias, head_norm=True, **changes)
 
@@ -48,8 +48,8 @@ def qwen3_layer(text: Fields, **changes: Any) -> Layer:
 def qwen3_vl_model(name: str, model_type: str, fields: Fields, text: LanguageModel) -> VlmModel:
     """The model around a language model; the vision part of the dense and of the MoE models is the same.
 
-    All mergers, those of the deep-stack features too, are the projector: their outputs are added to the
-    hidden states behind the first layers of the language model.
+    The projector has all mergers. The outputs of the deep-stack mergers are added to the hidden states after the first
+    layers of the language model.
     """
     vision = fields.part("vision_config", VISION_DEFAULTS)
     width, heads, layers = encoder_shape(vision, "hidden_size")
@@ -59,7 +59,7 @@ def qwen3_vl_model(name: str, model_type: str, fields: Fields, text: LanguageMod
     if len(set(stacked)) != len(stacked) or any(index >= layers for index in stacked):
         raise vision.error("deepstack_visual_indexes", f"give different layers below depth = {layers}")
     last = merger(width, merge**2, outputs, norm_parameters=2 * width)
-    # A deep-stack merger's norm comes after the patches are laid side by side, so it is that much wider.
+    # A deep-stack merger's norm comes after the patches are concatenated, so it has their joint width.
     norms = last.other_parameters + len(stacked) * 2 * width * merge**2
     return VlmModel(
         name=name,

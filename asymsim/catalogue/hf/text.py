@@ -51,14 +51,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def llama(fields: Fields, **changes: Any) -> LanguageModel:
-    """Llama and Vicuna; biases only where the file switches them on."""
+    """Llama and Vicuna; biases only where the file sets them."""
     bias = fields.flag("attention_bias")
     layer = decoder_layer(fields, qkv_bias=bias, output_bias=bias, ffn_bias=fields.flag("mlp_bias"))
     return decoder(fields, (layer,), (0,) * layer_count(fields), **changes)
 
 
 def mistral(fields: Fields, **changes: Any) -> LanguageModel:
-    """Mistral and Phi-3: no biases; a ``sliding_window`` holds in every layer, null switches it off."""
+    """Mistral and Phi-3: no biases; a ``sliding_window`` applies to every layer, null removes it."""
     window = fields.integer("sliding_window", 0, minimum=0)
     stack = sliding_stack(decoder_layer(fields), window, (True,) * layer_count(fields))
     return decoder(fields, *stack, **changes)
@@ -70,13 +70,13 @@ def qwen2(fields: Fields, **changes: Any) -> LanguageModel:
 
 
 def qwen3(fields: Fields, **changes: Any) -> LanguageModel:
-    """Qwen3: a norm on every query and key head, biases only where the file asks for them."""
+    """Qwen3: a norm on every query and key head, biases only where the file sets them."""
     bias = fields.flag("attention_bias")
     return _qwen(fields, decoder_layer(fields, qkv_bias=bias, output_bias=bias, head_norm=True), changes)
 
 
 def _qwen(fields: Fields, layer: Layer, changes: dict[str, Any]) -> LanguageModel:
-    """Layers slide from ``max_window_layers`` on, and only where ``use_sliding_window`` is true."""
+    """Sliding windows from layer ``max_window_layers`` on, where ``use_sliding_window`` is true."""
     window = fields.integer("sliding_window", 0, minimum=0) if fields.flag("use_sliding_window") else 0
     first = fields.integer("max_window_layers", 0, minimum=0)
     rule = tuple(index >= first for index in range(layer_count(fields)))
@@ -103,9 +103,9 @@ def language_model(fields: Fields, default_type: str = "llama", **changes: Any) 
     fields : Fields
         The ``text_config`` part.
     default_type : str
-        The type where the part names none.
+        ``model_type`` where the part has none.
     **changes
-        Fields of ``LanguageModel`` to replace, such as ``tied``, which VLMs state at the top.
+        Fields of ``LanguageModel`` to replace, such as ``tied``, which VLMs have at the top.
     """
     text_type = fields.choice("model_type", tuple(DECODERS), default_type)
     return DECODERS[text_type](fields.with_defaults(DEFAULTS[text_type]), **changes)

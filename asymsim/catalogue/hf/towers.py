@@ -36,7 +36,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def square(fields: Fields, key: str) -> int:
-    """A size in pixels that the file gives as one number or as a pair of equal ones."""
+    """A size in pixels that the file gives as one number or as a pair of equal numbers."""
     value = fields.get(key)
     if not isinstance(value, list | tuple):
         return fields.integer(key)
@@ -75,7 +75,7 @@ def vit_layer(hidden: int, intermediate: int, heads: int) -> Layer:
 
 
 def vit(fields: Fields, *, patch_bias: bool, extra_tokens: int, other_parameters: int) -> VisionTower:
-    """A stack of ViT blocks behind a patch embedding."""
+    """A stack of ViT blocks after a patch embedding."""
     hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
     head_size(fields)
     return VisionTower(
@@ -143,7 +143,7 @@ TOWERS: dict[str, Callable[[Fields], VisionTower]] = {
 
 
 def vision_fields(fields: Fields, default_type: str) -> Fields:
-    """The ``vision_config`` part with the class defaults of its type, and the type, filled in."""
+    """The ``vision_config`` part, with its type and the class defaults of the type."""
     tower_type = fields.choice("model_type", tuple(TOWERS), default_type)
     return fields.with_defaults(DEFAULTS[tower_type]).replace(model_type=tower_type)
 

@@ -1,1 +1,1 @@
-"""From image size to token counts: one rule a file, each the rule of a family of models."""
+"""Image rules: token counts of an image from its size, one family of models a file."""

@@ -18,7 +18,7 @@ class AnyRes(ImageRule):
     processing_llava_next.py). With ``max_tiles`` the grid is shrunk by interpolation, after the projector,
     to about as many tokens as that number of tiles has (processing_llava_onevision.py).
 
-    A prompt of several images makes LLaVA-OneVision drop the grids; this rule is that of one image.
+    LLaVA-OneVision drops the grids of a prompt of several images; the rule is for one image.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class AnyRes(ImageRule):
     def tokens_for(self, visual_tokens: int) -> ImageTokens:
         """As the base class says, among images of exactly a pinpoint's size.
 
-        More tokens than the largest of these has are taken as several of the largest.
+        More tokens than the largest image has are taken as several of the largest.
         """
         check_tokens(visual_tokens)
         sizes = sorted((self.tokens(*size) for size in self.pinpoints), key=lambda size: size.sequences)
@@ -70,7 +70,7 @@ class AnyRes(ImageRule):
         return 2 * self.tile_size, 2 * self.tile_size
 
     def resolution(self, height: int, width: int) -> tuple[int, int]:
-        """The pinpoint that keeps most of the image's pixels and, among these, wastes least."""
+        """The pinpoint that keeps most of the image's pixels and, among equals, has the least padding."""
         best, most_kept, least_wasted = self.pinpoints[0], 0, math.inf
         for candidate in self.pinpoints:
             scale = min(candidate[1] / width, candidate[0] / height)
@@ -81,7 +81,7 @@ class AnyRes(ImageRule):
         return best
 
     def _unpadded(self, height: int, width: int, rows: int, columns: int) -> tuple[int, int]:
-        """Rows and columns of patches that remain of the grid when the padding is cut away."""
+        """Rows and columns of the grid's patches without the padding."""
         grid_height, grid_width = rows * self.patches_per_side, columns * self.patches_per_side
         if width / height > grid_width / grid_height:
             filled = int(round(height * (grid_width / width), 7))

@@ -1,4 +1,4 @@
-"""What every image rule yields, and the one interface they share."""
+"""Interface of the image rules, and the token counts that a rule returns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from asymsim.util.strict import strict_dataclass
 
 @strict_dataclass
 class ImageTokens:
-    """Token counts that one image makes on its way from pixels to the language model.
+    """Token counts of one image, from the patch embedding to the language model.
 
     Attributes
     ----------
@@ -38,10 +38,9 @@ class ImageTokens:
 
 
 class ImageRule(ABC):
-    """How a model turns one image into tokens.
+    """Rule by which a model turns one image into tokens.
 
-    Subclasses are frozen pydantic dataclasses that hold the rule's constants, as the model's own
-    processor uses them.
+    Subclasses are frozen pydantic dataclasses with the constants of the model's processor.
     """
 
     @abstractmethod
@@ -50,12 +49,12 @@ class ImageRule(ABC):
 
     @abstractmethod
     def tokens_for(self, visual_tokens: int) -> ImageTokens:
-        """Encoder work that belongs to ``visual_tokens`` (>= 1) language-model tokens given outright.
+        """Tokens of an image with a given number of ``visual_tokens`` (>= 1) in the language model.
 
-        The result's ``visual_tokens`` is exactly the number asked for; the encoder counts are those of
-        the smallest image (or number of tiles) that yields at least as many.
+        The result's ``visual_tokens`` is the given number. The encoder counts belong to the smallest image, or number
+        of tiles, that has at least as many visual tokens.
         """
 
     @abstractmethod
     def default_size(self) -> tuple[int, int]:
-        """(height, width) of a typical image for this model, used where the user names none."""
+        """(height, width) of a typical image for this model, where the user gives none."""

@@ -1,4 +1,4 @@
-"""What the tiling rules share: checked image sizes and the grids of equal tiles."""
+"""Grids of equal tiles, and checks of image sizes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def check_tokens(visual_tokens: int) -> None:
 
 def grids(most_tiles: int) -> tuple[tuple[int, int], ...]:
     """All (rows, columns) with 1 to ``most_tiles`` tiles, fewest tiles first."""
-    found = [
+    by_tiles = [
         (rows, tiles // rows) for tiles in range(1, most_tiles + 1) for rows in range(1, tiles + 1) if tiles % rows == 0
     ]
-    return tuple(found)
+    return tuple(by_tiles)
 
 
 def smallest_grid(cells: int) -> tuple[int, int]:

@@ -19,14 +19,14 @@ class DynamicResolution(ImageRule):
     """Both sides rounded to whole merged patches, the area kept between two bounds.
 
     One image is one encoder sequence; ``merge_size`` x ``merge_size`` patches become one visual token.
-    The vocabulary's own <|vision_start|> and <|vision_end|> belong to the text.
+    The <|vision_start|> and <|vision_end|> tokens belong to the text.
 
     Attributes
     ----------
     patch_size, merge_size : int
         Pixels a patch side, patches a token side.
     min_pixels, max_pixels : int
-        Bounds on the area after resizing, as the model's ``preprocessor_config.json`` has them.
+        Bounds on the area after resizing, from the model's ``preprocessor_config.json``.
     window_size : int
         Side of the encoder's attention windows in pixels; 0: no windows.
     """
@@ -45,7 +45,7 @@ class DynamicResolution(ImageRule):
     def tokens_for(self, visual_tokens: int) -> ImageTokens:
         """The smallest grid of merged patches, at most twice as long as wide, with at least so many.
 
-        ``max_pixels`` does not bound it: more tokens than it allows are taken at their word.
+        ``max_pixels`` does not bound it: a larger number of tokens is taken as given.
         """
         check_tokens(visual_tokens)
         fewest = -(-self.min_pixels // self.factor**2)
@@ -97,7 +97,7 @@ class DynamicResolution(ImageRule):
         )
 
     def _window_pairs(self, rows: int, columns: int) -> int:
-        """Sum over windows of tokens squared; as windows are products of intervals, so is the sum."""
+        """Sum over windows of tokens squared, a product of two sums because windows are products of intervals."""
         side = self.window_size // self.factor
         if not side:
             return 0

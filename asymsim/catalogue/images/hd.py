@@ -91,7 +91,7 @@ class Phi3Hd(ImageRule):
 
 @strict_dataclass
 class Phi4Hd(ImageRule):
-    """Phi-4-multimodal: as many crops as cover the image, up to ``dynamic_hd``, without those tokens that are padding.
+    """Phi-4-multimodal: as many crops as cover the image, up to ``dynamic_hd``, without tokens of padding.
 
     transformers 5.23.0, models/phi4_multimodal/image_processing_phi4_multimodal.py.
 
@@ -124,7 +124,7 @@ class Phi4Hd(ImageRule):
         return 2 * self.image_size, 2 * self.image_size
 
     def layout(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Crop rows and columns, and the token rows and columns in them that hold image (dynamic_preprocess)."""
+        """Crop rows and columns, and the token rows and columns that are not padding (dynamic_preprocess)."""
         check_size(height, width)
         columns, rows = math.ceil(width / self.image_size), math.ceil(height / self.image_size)
         if columns * rows > self.dynamic_hd:
@@ -148,7 +148,7 @@ class Phi4Hd(ImageRule):
         return -(-(self.image_size // self.patch_size) // 2)
 
     def _useful(self, target: int, resized: int) -> int:
-        """Token rows left when the patch rows that lie in the padding are dropped."""
+        """Token rows that remain without the patch rows of the padding."""
         patches = target // self.patch_size - (target - resized) // self.patch_size
         return -(-patches // 2)
 
@@ -170,7 +170,7 @@ class Phi4Hd(ImageRule):
 @lru_cache(maxsize=4096)
 def _closest_grid(height: int, width: int, most: int, size: int) -> tuple[int, int]:
     """(columns, rows) whose aspect ratio is closest (find_closest_aspect_ratio)."""
-    # The set's own order decides between grids of equal area, so it is built in the processor's order.
+    # The set's iteration order decides between grids of equal area, so it is built in the processor's order.
     ratios = {(i, j) for n in range(1, most + 1) for i in range(1, n + 1) for j in range(1, n + 1) if i * j <= most}
     best, least = (1, 1), math.inf
     for columns, rows in sorted(ratios, key=math.prod):

@@ -63,7 +63,7 @@ class SplitTiles(ImageRule):
         return self._tiles(tiles, visual_tokens)
 
     def default_size(self) -> tuple[int, int]:
-        """A square image; every square one makes the same tiles."""
+        """A square image; all square images have the same tiles."""
         return self.longest_edge, self.longest_edge
 
     def _with_whole(self, tiles: int) -> int:

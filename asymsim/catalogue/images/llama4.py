@@ -68,10 +68,10 @@ def with_global(tiles: int) -> int:
 
 @lru_cache(maxsize=4096)
 def best_grid(height: int, width: int, most_tiles: int, tile_size: int) -> tuple[int, int]:
-    """(rows, columns) of the canvas: the least upscaling of those that need none smaller, else the least shrinking.
+    """(rows, columns) of the canvas: the least enlargement that fits the image, else the least shrinking.
 
-    Among canvases of equal scale the smallest. Scales are float32, as the processor's are
-    (transformers 5.23.0, models/llama4/image_processing_llama4.py, get_best_fit): ties depend on it.
+    Among canvases of equal scale, the smallest. Scales are float32, as in the processor
+    (transformers 5.23.0, models/llama4/image_processing_llama4.py, get_best_fit): ties depend on the precision.
     """
     candidates = grids(most_tiles)
     sizes = np.array(candidates, dtype=np.float32) * np.float32(tile_size)

@@ -1,4 +1,4 @@
-"""Llama 3.2 Vision: however many tiles an image fills, the encoder runs all of them."""
+"""Llama 3.2 Vision: a fixed number of tiles, of which the encoder runs all, padding included."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from asymsim.util.strict import strict_dataclass
 class PaddedTiles(ImageRule):
     """A fixed number of tiles, padded to it, in one encoder sequence; each tile padded to a multiple of 8 tokens.
 
-    The tile grid that the processor picks for an image (at most ``tiles`` of them) decides which tiles the
-    cross-attention mask hides, not what runs: padding tiles pass the encoder, the projector and the
-    cross-attention cache all the same (transformers 5.23.0, models/mllama).
+    The tile grid that the processor picks for an image (at most ``tiles`` tiles) decides which tiles the
+    cross-attention mask hides. Padding tiles run through the encoder, the projector and the cross-attention cache like
+    the others (transformers 5.23.0, models/mllama).
 
     Attributes
     ----------

@@ -14,8 +14,8 @@ class LongestEdge(ImageRule):
     """Shrink to ``longest_edge``, then round each edge up to whole patches; one sequence an image.
 
     The language model sees rows x (columns + 1) tokens: ``[IMG_BREAK]`` closes each row, ``[IMG_END]`` the last.
-    These stand inside the image, so ``visual_tokens`` counts them; the encoder and the projector see the
-    patches alone (transformers 5.23.0, image_processing_pil_pixtral.py and processing_pixtral.py).
+    Both are part of the image, so ``visual_tokens`` counts them; the encoder and the projector run on the patches
+    alone (transformers 5.23.0, image_processing_pil_pixtral.py and processing_pixtral.py).
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class LongestEdge(ImageRule):
         return self._grid(1, rows, columns, visual_tokens)
 
     def default_size(self) -> tuple[int, int]:
-        """The largest image, that of the model's release."""
+        """The largest image, as in the model's release."""
         return self.longest_edge, self.longest_edge
 
     def _grid(self, images: int, rows: int, columns: int, visual_tokens: int) -> ImageTokens:

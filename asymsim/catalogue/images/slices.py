@@ -14,7 +14,7 @@ class AdaptiveSlices(ImageRule):
     """MiniCPM-V 2.6, image_processing_minicpmv.py (slice_image).
 
     Slices of one image are encoded as one batch, padded to the longest (``batch_vision_input``). The
-    vocabulary's <image> and <slice> delimiters belong to the text.
+    <image> and <slice> delimiters belong to the text.
 
     Attributes
     ----------

@@ -25,7 +25,7 @@ class AspectTiles(ImageRule):
     min_tiles, max_tiles : int
         Bounds of rows x columns.
     thumbnail : bool
-        Whether the whole image is added to two tiles or more.
+        Whether a grid of two tiles or more is followed by the whole image as one.
     """
 
     tile_size: int
@@ -67,7 +67,7 @@ class AspectTiles(ImageRule):
         return self.tile_size, self.tile_size
 
     def _grids(self) -> list[tuple[int, int]]:
-        """(columns, rows) by number of tiles; within one number, narrow grids first, as the processor has them."""
+        """(columns, rows) by number of tiles; within one number, narrow grids first, in the processor's order."""
         edge = range(1, self.max_tiles + 1)
         grids = [(columns, rows) for columns in edge for rows in edge if self._allowed(columns * rows)]
         return sorted(grids, key=lambda grid: grid[0] * grid[1])
