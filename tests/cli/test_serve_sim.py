@@ -19,7 +19,7 @@ from asymsim.serving.config import ClusterConfig, EngineConfig
 from asymsim.serving.request_log import write_request_log
 from asymsim.serving.workload.requests import BY_SIZE, TYPICAL
 from asymsim.serving.workload.spec import NUM_REQUESTS, WorkloadSpec, requests_for
-from asymsim.util.errors import MissingExtraError
+from asymsim.util.errors import InputError, MissingExtraError
 from oracles.served_by_hand import lindley, served
 
 COMMAND = ("serve-sim", "--model", "llava-1.5-7b", "--num-requests", "300")
@@ -187,7 +187,7 @@ def test_nothing_is_written_where_a_run_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def simulate(*_: Any, **__: Any) -> Any:
-        raise asymsim.errors.InputError("gpu", "t4", "the model does not fit")
+        raise InputError("gpu", "t4", "the model does not fit")
 
     monkeypatch.setattr(engine, "simulate", simulate)
     assert "does not fit" in refusal(capsys, "--target-request-rate", "5", "--out", str(tmp_path / "run"))
