@@ -8,18 +8,18 @@ from asymsim.util.errors import InputError
 
 _LENGTHS = re.compile(r"(\d{1,7}x)?\d{1,15}(\+(\d{1,7}x)?\d{1,15})*")
 MOST_LENGTHS = 100_000
-# Longest sequence and widest tensor, so that FLOPs stay in 64 bits.
+# Longest sequence and widest tensor, so that FLOPs fit in 64 bits.
 LARGEST = 2**24
 
 
 class Shape:
-    """A shape as measurements and proofs write it; says which part is missing or malformed.
+    """Shape of a kernel launch, as measurements and proofs write it; errors name the missing or malformed part.
 
     Parameters
     ----------
     text : str
-        Parts ``key=value`` joined by semicolons. A value is a number, or lengths joined by ``+`` of which ``BxN``
-        stands for B times N.
+        Parts ``key=value`` joined by semicolons. A value is a number, or lengths joined by ``+``; ``BxN`` stands for
+        B lengths of N.
 
     Raises
     ------
@@ -40,7 +40,7 @@ class Shape:
         return key in self._values
 
     def lengths(self, key: str, largest: int = LARGEST) -> list[int]:
-        """The lengths that a value lists.
+        """Lengths that a value lists.
 
         Raises
         ------
@@ -50,18 +50,19 @@ class Shape:
         value = self._values.get(key, "")
         if not _LENGTHS.fullmatch(value):
             raise InputError("shape", self.text, f"give {key} as a number, or lengths such as 4x1024+37")
-        runs = [(int(times or 1), int(length)) for times, _, length in (p.rpartition("x") for p in value.split("+"))]
+        parts = (part.rpartition("x") for part in value.split("+"))
+        runs = [(int(times or 1), int(length)) for times, _, length in parts]
         if sum(times for times, _ in runs) > MOST_LENGTHS or max(length for _, length in runs) > largest:
             raise InputError("shape", self.text, f"give {key} as at most {MOST_LENGTHS} lengths up to {largest}")
         return [length for times, length in runs for _ in range(times)]
 
     def count(self, key: str, default: int | None = None, largest: int = LARGEST) -> int:
-        """A single number; the default where the key is missing and there is one.
+        """A single number; the default, if any, where the key is missing.
 
         Raises
         ------
         InputError
-            If it is missing and there is no default, or is no single number.
+            If the key is missing and has no default, or its value is no single number.
         """
         if default is not None and key not in self:
             return default

@@ -1,7 +1,7 @@
-"""What the host adds to each step of a user's own server, from a result of ``vllm bench serve --save-result``.
+"""Host time of a step of a user's server, from a result of ``vllm bench serve --save-result``.
 
-Measured time per output token, less what the simulator predicts for the GPU: one decode step of the mean batch at the
-mean context, and the prefills of other requests that come between the steps.
+It is the measured time per output token, less the predicted GPU times: one decode step of the mean batch at the mean
+context, and the prefills of other requests that run between decode steps.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Benchmark:
     Attributes
     ----------
     input_tokens, output_tokens, running : int
-        Of a request; requests that decode together, by Little's law: arrivals a second times seconds of decoding.
+        Tokens of a request; requests that decode together, by Little's law: arrivals a second times decode seconds.
     tpot_s : float
     model_id, backend, date : str
-        Empty where the file does not say.
+        Empty where the file has none.
     """
 
     input_tokens: int
@@ -48,7 +48,7 @@ class Benchmark:
 
 
 def read_benchmark(path: str) -> Benchmark:
-    """Read a result and check what is needed of it.
+    """Means of a benchmark's result file, checked.
 
     Raises
     ------
@@ -66,18 +66,18 @@ def read_benchmark(path: str) -> Benchmark:
     missing = [key for key in KEYS if key not in document]
     if missing:
         raise InputError("records", path, f"lacks {', '.join(missing)}; give what vllm bench serve --save-result wrote")
-    numbers = {key: _number(path, document, key) for key in KEYS}
-    output_tokens = round(numbers["total_output_tokens"] / numbers["completed"])
+    totals = {key: _number(path, document, key) for key in KEYS}
+    output_tokens = round(totals["total_output_tokens"] / totals["completed"])
     if output_tokens < 2:
         raise InputError(
             f"{path}: total_output_tokens", document["total_output_tokens"], "give requests of at least two tokens each"
         )
-    tpot_s = numbers["mean_tpot_ms"] * 1e-3
-    running = numbers["completed"] * tpot_s * (output_tokens - 1) / numbers["duration"]
+    tpot_s = totals["mean_tpot_ms"] * 1e-3
+    running = totals["completed"] * tpot_s * (output_tokens - 1) / totals["duration"]
     if document.get("max_concurrency") is not None:
         running = min(running, _number(path, document, "max_concurrency"))
     return Benchmark(
-        input_tokens=max(1, round(numbers["total_input_tokens"] / numbers["completed"])),
+        input_tokens=max(1, round(totals["total_input_tokens"] / totals["completed"])),
         output_tokens=output_tokens,
         running=max(1, round(running)),
         tpot_s=tpot_s,
@@ -87,7 +87,7 @@ def read_benchmark(path: str) -> Benchmark:
 
 def _number(path: str, document: dict[str, Any], key: str) -> float:
     value = document[key]
-    # JSON's own NaN and Infinity are taken by Python's reader.
+    # Python's reader accepts NaN and Infinity, which JSON has not.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise InputError(f"{path}: {key}", value, "must be a finite number above 0")
     return float(value)
@@ -102,17 +102,17 @@ def fit_engine_host(
     out: str | Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """The host's seconds a step, as an engine of the user's own.
+    """Host time of a decode step, as a user's engine, with a summary of the fit.
 
-    Their interval is that of the predicted step, turned round: of one run, all that is unknown of the host is
-    what is unknown of the GPU. Nothing is below 0.
+    The interval of the host time mirrors the interval of the predicted step: in a single run, an error of either is an
+    error of the other. No end is below 0.
 
     Parameters
     ----------
     gpu_name, path : str
         A GPU's name or file; the JSON.
     model : str, optional
-        What was served, as a scenario names it; the file's ``model_id`` by default.
+        The served model, as a scenario names it; the file's ``model_id`` by default.
     dtype : str
         Number format of the model.
     tp_size : int
@@ -120,16 +120,16 @@ def fit_engine_host(
     out : str or pathlib.Path, optional
         File to write, for a scenario's ``engine``.
     say : callable
-        Takes a line where the measured time is below the prediction, or no file was asked for.
+        Takes a line where the measured time is below the prediction, or where there is no ``out``.
 
     Raises
     ------
     InputError
         If the result is malformed, no model is known, or the file cannot be written.
     """
-    device, run = load_gpu(gpu_name), read_benchmark(path)
-    served = Scenario(
-        model=_served(path, run.model_id) if model is None else model,
+    gpu, run = load_gpu(gpu_name), read_benchmark(path)
+    decode_scenario = Scenario(
+        model=_catalogue_name(path, run.model_id) if model is None else model,
         gpu=gpu_name,
         num_images=0,
         text_tokens=run.input_tokens,
@@ -138,9 +138,9 @@ def fit_engine_host(
         dtype=dtype,
         tp_size=tp_size,
     )
-    decode = estimate(served).latency.tpot_s
-    one = Scenario(
-        model=served.model,
+    decode = estimate(decode_scenario).latency.tpot_s
+    prefill_scenario = Scenario(
+        model=decode_scenario.model,
         gpu=gpu_name,
         num_images=0,
         text_tokens=run.input_tokens,
@@ -148,28 +148,28 @@ def fit_engine_host(
         dtype=dtype,
         tp_size=tp_size,
     )
-    prefill = estimate(one).latency.prefill_s
-    between = (run.running - 1) / run.output_tokens
+    prefill = estimate(prefill_scenario).latency.prefill_s
+    prefills_per_step = (run.running - 1) / run.output_tokens
 
-    def step(of_decode: float | None, of_prefill: float | None, otherwise: float) -> float:
-        if of_decode is None or of_prefill is None:
-            return otherwise
-        return of_decode + between * of_prefill
+    def step_s(decode_s: float | None, prefill_s: float | None, default_s: float) -> float:
+        if decode_s is None or prefill_s is None:
+            return default_s
+        return decode_s + prefills_per_step * prefill_s
 
-    middle = step(decode.p50, prefill.p50, 0.0)
-    # A roofline has no interval, but nothing is faster: all beyond it may be the host's, or none.
-    low, high = step(decode.p05, prefill.p05, middle), step(decode.p95, prefill.p95, math.inf)
+    middle = step_s(decode.p50, prefill.p50, 0.0)
+    # A roofline has no interval but is a lower bound: any part of the time above it may be the host's, or none.
+    low, high = step_s(decode.p05, prefill.p05, middle), step_s(decode.p95, prefill.p95, math.inf)
     low_s, host_s, high_s = (round(max(0.0, run.tpot_s - seconds), 9) for seconds in (high, middle, low))
     if run.tpot_s < middle:
-        say(f"measured TPOT {run.tpot_s * 1e3:.3f} ms is below the predicted {middle * 1e3:.3f} ms: the host adds 0")
+        say(f"measured TPOT {run.tpot_s * 1e3:.3f} ms is below the predicted {middle * 1e3:.3f} ms: the host time is 0")
     entry = Engine(
         name=re.sub(r"[^a-z0-9]+", "_", (run.backend or "vllm").lower()).strip("_") or "vllm",
         host_s=host_s,
         host_p05_s=low_s,
         host_p95_s=high_s,
-        source=f"own measurements, {Path(path).name} ({run.date or 'undated'}): mean TPOT {run.tpot_s * 1e3:.3f} ms of "
-        f"{Path(served.model).name} {dtype} on {tp_size} {device.name}, {run.running} requests of {run.input_tokens} + "
-        f"{run.output_tokens} tokens, less operator times",
+        source=f"user-supplied measurements, {Path(path).name} ({run.date or 'undated'}): mean TPOT "
+        f"{run.tpot_s * 1e3:.3f} ms of {Path(decode_scenario.model).name} {dtype} on {tp_size} {gpu.name}, {run.running} "
+        f"requests of {run.input_tokens} + {run.output_tokens} tokens, less operator times",
     )
     if out is None:
         say("give --out FILE to keep it, and --engine FILE to use it")
@@ -177,8 +177,8 @@ def fit_engine_host(
         write_file(out, engine_text(entry))
     return {
         "engine": entry.name,
-        "gpu": device.name,
-        "model": served.model,
+        "gpu": gpu.name,
+        "model": decode_scenario.model,
         "running": run.running,
         "input_tokens": run.input_tokens,
         "output_tokens": run.output_tokens,
@@ -191,10 +191,10 @@ def fit_engine_host(
     }
 
 
-def _served(path: str, model_id: str) -> str:
-    """The catalogue's name of what was served."""
+def _catalogue_name(path: str, model_id: str) -> str:
+    """Name of the served model in the catalogue."""
     name = model_id.rsplit("/", 1)[-1].lower()
-    for known in (name, re.sub(r"-(instruct|chat|it|hf)$", "", name)):
-        if known in model_names():
-            return known
-    raise InputError(f"{path}: model_id", model_id, "is no model of the catalogue; name what was served with --model")
+    for candidate in (name, re.sub(r"-(instruct|chat|it|hf)$", "", name)):
+        if candidate in model_names():
+            return candidate
+    raise InputError(f"{path}: model_id", model_id, "is no model of the catalogue; name the served one with --model")

@@ -1,7 +1,7 @@
-"""The programs that check the simulator against reference code and kernels, run in processes of their own.
+"""Programs that check the simulator against reference code and kernels, each run in its own process.
 
 The simulator imports neither torch nor triton, and kernels that are interpreted and kernels that are compiled cannot
-share a process, so each check is a program whose JSON is read here.
+share a process, so a check is a program whose JSON output is read.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Progress = Callable[[int, int], None] | None
 
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 KERNELS = ("prefill", "decode", "column_mass", "scorer", "similarity", "top_k", "merge_tokens", "compact")
-# Decoding splits its keys, and a kernel of its own joins them.
+# Decoding splits the keys, and a separate kernel joins the parts.
 BUILT_KERNELS = (*KERNELS, "merge_states")
 FIGURES = ("flops", "load_bytes", "store_bytes")
 
 
 def _program(module: str, *arguments: str) -> Any:
-    """The JSON that a program prints; it may exit with 1 to say that something it lists is wrong.
+    """The JSON that a program prints; exit code 1 means that a case fails.
 
     Raises
     ------
@@ -42,21 +42,21 @@ def _program(module: str, *arguments: str) -> Any:
     missing = [name for name in ("torch", "triton", module.partition(".")[0]) if find_spec(name) is None]
     if missing:
         raise MissingExtraError(f"{module} needs {' and '.join(missing)}: pip install 'asymsim[kernels]'")
-    # A program sets for itself whether kernels are interpreted.
+    # Each program sets whether kernels are interpreted.
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    last_message = (process.stderr.strip().splitlines() or ["no message"])[-1]
     try:
-        if done.returncode not in (0, 1):
+        if process.returncode not in (0, 1):
             raise ValueError
-        return json.loads(done.stdout)
+        return json.loads(process.stdout)
     except ValueError:
-        raise AsymsimError(f"{module} failed with exit code {done.returncode}: {said}") from None
+        raise AsymsimError(f"{module} failed with exit code {process.returncode}: {last_message}") from None
 
 
 def kernels(chosen: Sequence[str] = ()) -> list[Row]:
-    """Predicted beside counted costs of the kernels, with the simulator's own count of the same operator.
+    """Predicted and counted costs of the kernels, with the simulator's count of the same operator.
 
     Parameters
     ----------
@@ -75,17 +75,17 @@ def kernels(chosen: Sequence[str] = ()) -> list[Row]:
     UnknownNameError
         If there is no such kernel.
     """
-    _known("kernels", chosen, KERNELS)
+    _check_names("kernels", chosen, KERNELS)
     rows = []
-    for each in _program("asymsim_kernels.tools.proof", "--json", *_repeated("--kernel", chosen)):
-        # Bytes are not compared, so what lies between the operators of an unfused run does not matter.
-        operators = kernel_rows(each["kernel"], Shape(each["shape"]), number_format(each["dtype"]), fused=False)
+    for case in _program("asymsim_kernels.tools.proof", "--json", *_repeated("--kernel", chosen)):
+        # Only FLOPs are taken from the simulator, so the bytes between unfused operators do not matter.
+        operators = kernel_rows(case["kernel"], Shape(case["shape"]), number_format(case["dtype"]), fused=False)
         algorithmic = int(operators["flops"].sum())
-        row: Row = {name: each[name] for name in ("kernel", "shape", "dtype")} | {"algorithmic_flops": algorithmic}
+        row: Row = {name: case[name] for name in ("kernel", "shape", "dtype")} | {"algorithmic_flops": algorithmic}
         for name in FIGURES:
-            row |= {f"predicted_{name}": each["predicted"][name], f"counted_{name}": each["counted"][name]}
-        row["instruction_flops"] = each["instruction_flops"]
-        row["equal"] = each["predicted"] == each["counted"]
+            row |= {f"predicted_{name}": case["predicted"][name], f"counted_{name}": case["counted"][name]}
+        row["instruction_flops"] = case["instruction_flops"]
+        row["equal"] = case["predicted"] == case["counted"]
         row["ordered"] = algorithmic <= row["counted_flops"] <= row["instruction_flops"]
         rows.append(row)
     return rows
@@ -94,35 +94,34 @@ def kernels(chosen: Sequence[str] = ()) -> list[Row]:
 def resources(
     targets: Sequence[str] = (), chosen: Sequence[str] = (), match: Sequence[str] = (), progress: Progress = None
 ) -> list[Row]:
-    """What the shipped kernels need of a GPU, compiled for it.
+    """Registers, stack and shared memory of the shipped kernels, compiled for each target.
 
     Parameters
     ----------
     targets, chosen, match : sequence of str
-        Architectures, kernels, and words that a build's label must hold, such as ``bf16`` and ``d128``; all of each
-        by default.
+        Architectures, kernels, and words in a build's label, such as ``bf16`` and ``d128``; all of each by default.
     progress : callable, optional
-        Told how many targets are done, and of how many.
+        Called with the number of finished targets and the number of all.
 
     Returns
     -------
     list of dict
         Registers, stack, spills, shared memory and its limit, FLOPs of the matrix instructions and of the tiles, and
-        ``faults``, the reasons why a build must not ship.
+        ``faults``, the reasons not to ship a build.
 
     Raises
     ------
     InputError
         If there is no such target or kernel, or no build whose label matches.
     """
-    _known("target", targets, TARGETS)
-    _known("kernels", chosen, BUILT_KERNELS)
+    _check_names("target", targets, TARGETS)
+    _check_names("kernels", chosen, BUILT_KERNELS)
     rows: list[Row] = []
-    wanted = targets or TARGETS
+    chosen_targets = targets or TARGETS
     arguments = [*_repeated("--kernel", chosen), *_repeated("--match", match)]
-    for done, target in enumerate(wanted):
+    for finished, target in enumerate(chosen_targets):
         if progress is not None:
-            progress(done, len(wanted))
+            progress(finished, len(chosen_targets))
         rows += _program("asymsim_kernels.tools.resources", "--format", "json", "--target", target, *arguments)
     if not rows:
         raise InputError("match", ",".join(match), "no build's label holds these words; such as bf16,d128")
@@ -130,21 +129,21 @@ def resources(
 
 
 def outputs() -> list[Row]:
-    """Pruned against dense attention, by the float64 reference.
+    """Errors of pruned against dense attention, by the float64 reference.
 
     Returns
     -------
     list of dict
         For each case the largest measured ``error`` of a row's output, the ``bound`` m max ||v_i - v_j|| beside it,
-        and ``within``: whether no row passes its own.
+        and ``within``: whether every row is within its bound.
     """
     return list(_program("asymsim_reference.outputs", "--json"))
 
 
-def _known(field: str, given: Sequence[str], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise UnknownNameError(field, name, known)
+def _check_names(field: str, names: Sequence[str], choices: Sequence[str]) -> None:
+    for name in names:
+        if name not in choices:
+            raise UnknownNameError(field, name, choices)
 
 
 def _repeated(flag: str, values: Sequence[str]) -> list[str]:

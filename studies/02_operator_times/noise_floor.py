@@ -1,4 +1,4 @@
-"""How far two frameworks' GEMM tables differ on the same shapes: the error that no model gets below.
+"""Differences of two frameworks' GEMM tables on the same shapes, a lower bound of any model's error.
 
 python studies/02_operator_times/noise_floor.py
 """
@@ -14,7 +14,7 @@ from asymsim.core.arrays import Array
 
 
 def compare(name: str, section: str) -> None:
-    """|vLLM / SGLang - 1| over the shapes that both have."""
+    """Print |vLLM / SGLang - 1| over the shapes that both have."""
     tables = [load_section(load_gpu(name), section, framework) for framework in ("vllm", "sglang")]
     seconds = [
         dict(zip(zip(*(table.columns[axis] for axis in "mnk"), strict=True), table.seconds, strict=True))
@@ -34,11 +34,11 @@ def spread(ratio: Array) -> str:
     """Rows, median and 90th percentile of |ratio - 1|."""
     if not len(ratio):
         return "no rows"
-    off = 100 * np.abs(ratio - 1)
-    return f"{len(ratio)} rows, median {np.median(off):.1f} %, p90 {np.quantile(off, 0.9):.1f} %"
+    difference = 100 * np.abs(ratio - 1)
+    return f"{len(ratio)} rows, median {np.median(difference):.1f} %, p90 {np.quantile(difference, 0.9):.1f} %"
 
 
 if __name__ == "__main__":
     for system in SYSTEMS:
-        for number_format in ("gemm_bf16", "gemm_fp8"):
-            compare(system, number_format)
+        for section in ("gemm_bf16", "gemm_fp8"):
+            compare(system, section)

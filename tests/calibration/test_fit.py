@@ -105,7 +105,7 @@ def test_too_few_rows_are_refused(put: Put) -> None:
 
 def test_neighbours_that_err_alike_correlate(put: Put) -> None:
     columns, seconds = quantisation()
-    # Every second site is slower as a whole.
+    # Every second shape group is slower as a whole.
     put(columns, seconds * np.where(columns["k"] // 256 % 2, 1.3, 1.0))
     table = load_section(H100, "elementwise")
     assert table is not None

@@ -61,12 +61,12 @@ def test_sites_that_err_as_a_whole_widen_the_interval() -> None:
     rng = np.random.default_rng(3)
     covered = {True: [], False: []}
     for _ in range(60):
-        sites = np.repeat(np.arange(30), 40)
-        bias = 0.2 * rng.normal(size=30)[sites]
-        predicted = np.exp(rng.uniform(-14, -4, len(sites)))
-        ratio = np.exp(bias + 0.02 * rng.normal(size=len(sites)))
+        groups = np.repeat(np.arange(30), 40)
+        bias = 0.2 * rng.normal(size=30)[groups]
+        predicted = np.exp(rng.uniform(-14, -4, len(groups)))
+        ratio = np.exp(bias + 0.02 * rng.normal(size=len(groups)))
         fresh = np.exp(0.2 * rng.normal(size=2000))
-        level = level_of(ratio, predicted, sites % 5)
+        level = level_of(ratio, predicted, groups % 5)
         for widened in covered:
             made = intervals(ratio, predicted, level if widened else 0.05)
             low, high = bounds(made, np.ones(2000) * np.median(predicted))

@@ -1,4 +1,4 @@
-"""Which sites are held out depends on the site alone."""
+"""Held-out shape groups, chosen by the group alone."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def test_a_quarter_is_held_out() -> None:
 
 
 @given(st.lists(st.integers(1, 2**20), min_size=1, max_size=20), st.integers(1, 2**20))
-def test_other_rows_do_not_matter(sites: list[int], other: int) -> None:
-    alone = held_out(np.array(sites, float))
-    among = held_out(np.array([other, *sites, other], float))
+def test_other_rows_do_not_matter(groups: list[int], other: int) -> None:
+    alone = held_out(np.array(groups, float))
+    among = held_out(np.array([other, *groups, other], float))
     assert (among[1:-1] == alone).all()
 
 

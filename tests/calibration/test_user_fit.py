@@ -151,17 +151,17 @@ def test_intervals_cover_shapes_that_were_not_measured(works: list[Work], tmp_pa
     assert np.mean(inside) >= 0.85
 
 
-@pytest.mark.parametrize(("rows", "sites"), [(8, 8), (8, 2), (12, 3), (30, 30), (60, 4), (60, 12), (300, 60)])
-def test_few_rows_give_wide_intervals(rows: int, sites: int) -> None:
-    # Half of the variance is the site's.
+@pytest.mark.parametrize(("rows", "num_groups"), [(8, 8), (8, 2), (12, 3), (30, 30), (60, 4), (60, 12), (300, 60)])
+def test_few_rows_give_wide_intervals(rows: int, num_groups: int) -> None:
+    # Half of the variance is the shape group's.
     covered = []
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        site = np.arange(rows) % sites
-        log_ratio = 0.1 * rng.normal(size=sites)[site] + 0.1 * rng.normal(size=rows)
-        unseen = np.array([np.median(log_ratio[site != each]) for each in site])
+        group = np.arange(rows) % num_groups
+        log_ratio = 0.1 * rng.normal(size=num_groups)[group] + 0.1 * rng.normal(size=rows)
+        unseen = np.array([np.median(log_ratio[group != left_out]) for left_out in group])
         predicted = np.exp(rng.uniform(-12, -6, rows))
-        made = user_intervals(np.exp(log_ratio - unseen), predicted, site, "gemm_bf16")
+        made = user_intervals(np.exp(log_ratio - unseen), predicted, group, "gemm_bf16")
         fresh = np.exp(np.hypot(0.1, 0.1) * rng.normal(size=500) - np.median(log_ratio))
         covered.append(((fresh >= made["ratio_p05"][0]) & (fresh <= made["ratio_p95"][0])).mean())
     assert np.mean(covered) >= 0.87
