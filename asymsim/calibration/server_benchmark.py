@@ -168,8 +168,8 @@ def fit_engine_host(
         host_p05_s=low_s,
         host_p95_s=high_s,
         source=f"user-supplied measurements, {Path(path).name} ({run.date or 'undated'}): mean TPOT "
-        f"{run.tpot_s * 1e3:.3f} ms of {Path(decode_scenario.model).name} {dtype} on {tp_size} {gpu.name}, {run.running} "
-        f"requests of {run.input_tokens} + {run.output_tokens} tokens, less operator times",
+        f"{run.tpot_s * 1e3:.3f} ms of {Path(decode_scenario.model).name} {dtype} on {tp_size} {gpu.name}, "
+        f"{run.running} requests of {run.input_tokens} + {run.output_tokens} tokens, less operator times",
     )
     if out is None:
         say("give --out FILE to keep it, and --engine FILE to use it")
