@@ -9,7 +9,7 @@ from asymsim.calibration.shape_groups import MeasuredRows, assemble, hardware_bo
 from asymsim.catalogue.gpu import Gpu
 from asymsim.catalogue.number_format import number_format
 from asymsim.core.arrays import Array
-from asymsim.core.operators.rows import touched_experts
+from asymsim.core.operators.layer_rows import touched_experts
 from asymsim.core.times.device import Device
 from asymsim.estimator.gpu_arrays import gpu_arrays
 

@@ -11,8 +11,9 @@ import numpy as np
 from asymsim.catalogue.number_format import NumberFormat
 from asymsim.core.arrays import Array
 from asymsim.core.model_arrays import LAYER, Precision
+from asymsim.core.operators.attention_rows import AttentionShape, put_attention
 from asymsim.core.operators.layout import GEMM, OPERATOR, PREFILL, REPLICATED, SELECT, SELECTION, UP
-from asymsim.core.operators.rows import begin_row, put_attention, put_elementwise, put_linear
+from asymsim.core.operators.rows import Placement, ProductShape, begin_row, put_elementwise, put_linear
 from asymsim.methods.schedule import Operation
 
 
@@ -60,10 +61,9 @@ class OperatorRows:
         layer["heads"], layer["kv_heads"], layer["head_size"] = heads, kv_heads, head_size
         for (queries, keys, pairs), times in Counter(sequences).items():
             table, at = self._next_row()
-            self.used = put_attention(
-                table, at, layer, phase, 0, 1, times, queries, keys, times * pairs, times * queries * keys,
-                int(not fused), self.precision,
-            )  # fmt: skip
+            shape = AttentionShape(times, queries, keys, times * pairs, times * queries * keys)
+            place = Placement(phase, 0, 1, 1)
+            self.used = put_attention(table, at, layer, place, shape, int(not fused), self.precision)
             if self.used > at:
                 table[at]["kv_write_bytes"] = 0
 
@@ -72,7 +72,7 @@ class OperatorRows:
         if m * n * k * groups == 0:
             return
         table, at = self._next_row()
-        begin_row(table, at, SELECT, GEMM, SELECTION, 0, 1, count, m, n, k)
+        begin_row(table, at, SELECT, GEMM, Placement(SELECTION, 0, 1, count), ProductShape(m, n, k))
         row = table[at]
         row["groups"] = groups
         row["flops"] = row["torch_flops"] = 2 * m * n * k * groups * count
@@ -82,12 +82,13 @@ class OperatorRows:
 
     def linear(self, m: int, n: int, k: int) -> None:
         """Product of m tokens with a weight of n columns and k rows."""
-        self.used = put_linear(*self._next_row(), UP, PREFILL, 0, 1, 1, m, n, k, REPLICATED, self.precision)
+        place, shape = Placement(PREFILL, 0, 1, 1), ProductShape(m, n, k)
+        self.used = put_linear(*self._next_row(), UP, place, shape, REPLICATED, self.precision)
 
     def elementwise(self, read: int, written: int, flops: int = 0) -> None:
         """Element-wise kernel that reads and writes so many elements."""
         self.used = put_elementwise(
-            *self._next_row(), SELECT, SELECTION, 0, 1, 1, self._bytes(read), self._bytes(written), flops
+            *self._next_row(), SELECT, Placement(SELECTION, 0, 1, 1), self._bytes(read), self._bytes(written), flops
         )
 
     def operations(self, chosen: Iterable[Operation], sequences: int = 1, **sizes: int) -> None:

@@ -1,12 +1,15 @@
-"""One full estimate, and many: counts, memory and time of scenarios of one model, GPU and schedule."""
+"""Counts, memory and times of one scenario or many, of one model, GPU and schedule."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from asymsim.core.activations import activation_bytes
 from asymsim.core.arrays import Array
-from asymsim.core.borrow import borrow_gpu, borrow_model, borrow_schedule, borrow_workspace
+from asymsim.core.borrow import borrow
+from asymsim.core.fields import read_fields, write_fields
 from asymsim.core.jit import kernel
 from asymsim.core.model_arrays import ModelArrays, Precision
 from asymsim.core.operators.layout import (
@@ -35,21 +38,25 @@ from asymsim.core.workspace import (
     Workspace,
 )
 
-# Columns of the integer and the floating-point results of a sweep.
-COUNT_COLUMNS = (
-    "vision_tower_flops",
-    "projector_flops",
-    "selection_flops",
-    "prefill_flops",
-    "decode_flops",
-    "decode_step_first_flops",
-    "kv_prefill_bytes",
-    "kv_peak_bytes",
-    "kv_cache_bytes",
-    "activation_bytes",
-)
-_IN_VISION, _IN_SELECTION, _IN_PREFILL, _IN_DECODE, _IN_TTFT, _IN_E2E = map(np.array, SPAN_PHASES.values())
-# Each with its 5 % quantile, median and 95 % quantile.
+
+class ScenarioCounts(NamedTuple):
+    """Integer results of one scenario, the integer columns of a sweep."""
+
+    vision_tower_flops: int
+    projector_flops: int
+    selection_flops: int
+    prefill_flops: int
+    decode_flops: int
+    decode_step_first_flops: int
+    kv_prefill_bytes: int
+    kv_peak_bytes: int
+    kv_cache_bytes: int
+    activation_bytes: int
+
+
+COUNT_COLUMNS = ScenarioCounts._fields
+_PHASES_OF_SPANS = tuple(np.array(phases) for phases in SPAN_PHASES.values())
+# Each reported time with its 5 % quantile, median and 95 % quantile.
 TIME_COLUMNS = tuple(f"{span}{end}" for span in SPAN_PHASES for end in ("_p05", "", "_p95"))
 
 
@@ -57,34 +64,31 @@ TIME_COLUMNS = tuple(f"{span}{end}" for span in SPAN_PHASES for end in ("_p05", 
 def evaluate_rows(
     owned_model: ModelArrays,
     owned_schedule: ScheduleArrays,
-    loads: Array,
+    token_counts: Array,
     precision: Precision,
     owned_gpu: GpuArrays,
     owned_work: Workspace,
     counts: Array,
     times: Array,
 ) -> int:
-    """Evaluate every row of ``loads`` (rows, 10; the fields of ``Load``) into ``counts`` and ``times``.
+    """Evaluate every row of ``token_counts`` (rows; the fields of ``TokenCounts``) into ``counts`` and ``times``.
 
     ``counts`` has a column for each of ``COUNT_COLUMNS``, ``times`` for each of ``TIME_COLUMNS``.
 
     Returns the number of operator rows of the last scenario, whose table is left in ``work``: the one
     compiled entry point serves a single estimate and a sweep alike.
     """
-    model, schedule, work = borrow_model(owned_model), borrow_schedule(owned_schedule), borrow_workspace(owned_work)
-    gpu = borrow_gpu(owned_gpu)
+    model, schedule, work = borrow(owned_model), borrow(owned_schedule), borrow(owned_work)
+    gpu = borrow(owned_gpu)
     seconds, sources, phase_flops, rows = work.seconds, work.sources, work.phase_flops, 0
     if work.stamp[0] != gpu.stamp or work.stamp[1] != precision.tp_size:
         work.stamp[0], work.stamp[1] = gpu.stamp, precision.tp_size
         work.memo["m"][:] = 0
         work.last[:] = -1
-    for index in range(len(loads)):
-        given = loads[index]
-        token_counts = TokenCounts(
-            given[0], given[1], given[2], given[3], given[4], given[5], given[6], given[7], given[8], given[9]
-        )
-        rows = build_operator_table(model, schedule, token_counts, precision, work)
-        work.totals[ACTIVATION_BYTES] = activation_bytes(model, schedule, token_counts, precision, work)
+    for index in range(len(token_counts)):
+        scenario = read_fields(TokenCounts, token_counts[index])
+        rows = build_operator_table(model, schedule, scenario, precision, work)
+        work.totals[ACTIVATION_BYTES] = activation_bytes(model, schedule, scenario, precision, work)
         phase_flops[:] = 0
         seconds[:] = 0.0
         sources[:] = MEASURED
@@ -92,39 +96,42 @@ def evaluate_rows(
             row = work.operators[operator]
             phase = row["phase"]
             phase_flops[phase] += row["flops"]
-            timed, known = work.last_s[operator], work.last_codes[operator]
+            row_s, row_codes = work.last_s[operator], work.last_codes[operator]
             if not same_as_before(work.words[operator], work.last[operator]):
-                timed[0], timed[1], timed[2], known[0], known[1] = row_time(row, gpu, precision.tp_size, work.memo)
-            of = known[0]
-            seconds[phase, of, 0] += timed[0]
-            seconds[phase, of, 1] += timed[1]
-            seconds[phase, of, 2] += timed[2]
-            sources[phase] = min(sources[phase], known[1])
+                row_s[0], row_s[1], row_s[2], row_codes[0], row_codes[1] = row_time(
+                    row, gpu, precision.tp_size, work.memo
+                )
+            operator_class, source = row_codes[0], row_codes[1]
+            seconds[phase, operator_class, 0] += row_s[0]
+            seconds[phase, operator_class, 1] += row_s[1]
+            seconds[phase, operator_class, 2] += row_s[2]
+            sources[phase] = min(sources[phase], source)
         if gpu.host_s > 0.0:
             add_host(seconds, sources, PREFILL, 1, gpu)
-            add_host(seconds, sources, DECODE, token_counts.output_tokens - 1, gpu)
-        counts[index, 0] = phase_flops[VISION]
-        counts[index, 1] = phase_flops[PROJECTOR]
-        counts[index, 2] = phase_flops[SELECTION] + phase_flops[DECODE_SELECTION]
-        counts[index, 3] = phase_flops[PREFILL]
-        counts[index, 4] = phase_flops[DECODE]
-        counts[index, 5] = work.totals[FIRST_STEP_FLOPS]
-        counts[index, 6] = work.totals[KV_PREFILL_BYTES]
-        counts[index, 7] = work.totals[KV_FINAL_BYTES]
-        counts[index, 8] = work.totals[KV_PAGED_BYTES]
-        counts[index, 9] = work.totals[ACTIVATION_BYTES]
-        joint_interval(seconds, _IN_VISION, times[index, 0:3])
-        joint_interval(seconds, _IN_SELECTION, times[index, 3:6])
-        joint_interval(seconds, _IN_PREFILL, times[index, 6:9])
-        joint_interval(seconds, _IN_DECODE, times[index, 9:12])
-        joint_interval(seconds, _IN_TTFT, times[index, 12:15])
-        joint_interval(seconds, _IN_E2E, times[index, 15:18])
+            add_host(seconds, sources, DECODE, scenario.output_tokens - 1, gpu)
+        write_fields(
+            counts[index],
+            ScenarioCounts(
+                vision_tower_flops=phase_flops[VISION],
+                projector_flops=phase_flops[PROJECTOR],
+                selection_flops=phase_flops[SELECTION] + phase_flops[DECODE_SELECTION],
+                prefill_flops=phase_flops[PREFILL],
+                decode_flops=phase_flops[DECODE],
+                decode_step_first_flops=work.totals[FIRST_STEP_FLOPS],
+                kv_prefill_bytes=work.totals[KV_PREFILL_BYTES],
+                kv_peak_bytes=work.totals[KV_FINAL_BYTES],
+                kv_cache_bytes=work.totals[KV_PAGED_BYTES],
+                activation_bytes=work.totals[ACTIVATION_BYTES],
+            ),
+        )
+        for span in range(len(_PHASES_OF_SPANS)):
+            joint_interval(seconds, _PHASES_OF_SPANS[span], times[index, 3 * span : 3 * span + 3])
     return rows
 
 
 @kernel
 def same_as_before(words: Array, last: Array) -> bool:
-    """Whether a row has the words of the one in its place before; ``last`` takes over those from where they differ.
+    """Whether a row has the words of the row in its place before; ``last`` takes them over from where they differ.
 
     In a sweep most rows repeat: as outputs grow, prefill does not change.
     """
@@ -141,7 +148,7 @@ def same_as_before(words: Array, last: Array) -> bool:
 
 @kernel
 def add_host(seconds: Array, sources: Array, phase: int, steps: int, gpu: GpuArrays) -> None:
-    """What the serving engine's host adds to each of a phase's steps."""
+    """Add the host's time of each of a phase's steps."""
     if steps > 0:
         seconds[phase, HOST_TIME, 0] += steps * gpu.host_p05
         seconds[phase, HOST_TIME, 1] += steps * gpu.host_s

@@ -8,7 +8,7 @@ import numpy as np
 
 from asymsim.core.arrays import Array
 from asymsim.core.model_arrays import ModelArrays, Precision
-from asymsim.core.operators.table import kv_entry_bytes
+from asymsim.core.operators.attention_rows import kv_entry_bytes
 from asymsim.core.schedule_arrays import DECODING, ENCODER_END, LM, ScheduleArrays
 from asymsim.core.serving import layout
 from asymsim.core.serving.request_classes import describe_requests

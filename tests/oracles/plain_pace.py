@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from asymsim.core.operators.layout import BY_COLUMNS, EMBED, HEAD, OPERATOR, PREFILL
+from asymsim.core.operators.attention_rows import AttentionShape, put_attention, put_decode_attention
+from asymsim.core.operators.layer_rows import put_dense
+from asymsim.core.operators.layout import BY_COLUMNS, DECODE, EMBED, HEAD, OPERATOR, PREFILL
 from asymsim.core.operators.mask_pairs import prefill_pairs
-from asymsim.core.operators.rows import put_attention, put_dense, put_elementwise, put_linear
-from asymsim.core.operators.table import put_decode_step_attention
+from asymsim.core.operators.rows import Placement, ProductShape, put_elementwise, put_linear
 from asymsim.core.serving.layout import State, StepTimeModel
 from asymsim.estimator.operator_table import operator_times
 
 TICKS_PER_S = 2**42
+ONCE = Placement(PREFILL, 0, 1, 1)
 
 
 def cached(cache: Any, generated: int) -> tuple[int, int]:
@@ -100,7 +102,7 @@ class PlainPace:
             if cross:
                 kv_rows = sum(int(cache["visual_tokens"]) for cache, *_, new in prompts if new)
             tokens = queries + len(decoding)
-            used = put_dense(rows, 0, kind, PREFILL, 0, 1, 1, tokens, kv_rows, tokens, precision)
+            used = put_dense(rows, 0, kind, ONCE, tokens, kv_rows, tokens, precision)
             layer = self.seconds(rows[:used])
             if prompts:
                 keys, pairs, rectangle, unfused = 0, 0, 0, 0
@@ -119,22 +121,24 @@ class PlainPace:
                     keys, rectangle = keys + last - earliest, rectangle + (last - first) * last
                     pairs += self.pairs(kind, cache, last) - (self.pairs(kind, cache, first) if first else 0)
                 mean_queries, mean_keys = -(-queries // len(prompts)), -(-keys // len(prompts))
-                shape = (len(prompts), mean_queries, mean_keys, pairs, rectangle, unfused)
-                used = put_attention(rows, 0, kind, PREFILL, 0, 1, *shape, precision)
+                shape = AttentionShape(len(prompts), mean_queries, mean_keys, pairs, rectangle)
+                used = put_attention(rows, 0, kind, ONCE, shape, unfused, precision)
                 layer += self.seconds(rows[:used])
             met = torch_met = 0
             for each in decoding:
                 for step in range(each.generated - 1, each.generated - 1 + steps):
                     met += attended(each.caches[at], step, chunked=True)
                     torch_met += attended(each.caches[at], step, chunked=False)
-            used = put_decode_step_attention(rows, 0, kind, 0, 1, len(decoding), steps, met, torch_met, precision)
+            place = Placement(DECODE, 0, 1, steps)
+            used = put_decode_attention(rows, 0, kind, place, len(decoding), met, torch_met, precision)
             layer += self.seconds(rows[:used]) // steps
             ticks += int(group["layers"]) * layer
         entering = sum(each.chunk or 1 for each in batch)
         width_bytes = entering * model.hidden_size * precision.activation_bits // 8
-        used = put_elementwise(rows, 0, EMBED, PREFILL, 0, 1, 1, width_bytes, width_bytes, 0)
-        layers, columns, inner = len(model.lm_prefix) - 1, model.vocab_size, model.hidden_size
-        used = put_linear(rows, used, HEAD, PREFILL, layers, 1, 1, len(batch), columns, inner, BY_COLUMNS, precision)
+        used = put_elementwise(rows, 0, EMBED, ONCE, width_bytes, width_bytes, 0)
+        place = Placement(PREFILL, len(model.lm_prefix) - 1, 1, 1)
+        shape = ProductShape(len(batch), model.vocab_size, model.hidden_size)
+        used = put_linear(rows, used, HEAD, place, shape, BY_COLUMNS, precision)
         return steps * (ticks + self.seconds(rows[:used])) + selecting
 
     def pairs(self, kind: Any, cache: Any, tokens: int) -> int:

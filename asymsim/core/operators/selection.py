@@ -8,7 +8,7 @@ from asymsim.core.arrays import Array, Record
 from asymsim.core.jit import inlined, kernel
 from asymsim.core.model_arrays import ModelArrays, Precision
 from asymsim.core.operators.layout import ATTENTION, DECODE_SELECTION, ELEMENTWISE, GEMM, SELECT, SELECTION
-from asymsim.core.operators.rows import begin_row
+from asymsim.core.operators.rows import Placement, ProductShape, begin_row
 from asymsim.core.schedule_arrays import (
     ATTENTION_RULE,
     DECODING,
@@ -130,14 +130,15 @@ def put_operation(
     read = add_up(low.read, high.read, steps, rest, heads)
     written = add_up(low.written, high.written, steps, rest, heads)
     phase = DECODE_SELECTION if rule["stage"] == DECODING else SELECTION
+    place = Placement(phase, layer, 1, layers * steps)
     bits, each = precision.activation_bits, layers * batch
     if rule["kind"] == ELEMENTWISE_RULE:
         if read + written == 0:
             return at
-        begin_row(rows, at, SELECT, ELEMENTWISE, phase, layer, 1, layers * steps, 0, 0, 0)
+        begin_row(rows, at, SELECT, ELEMENTWISE, place, ProductShape(0, 0, 0))
         rows[at]["elementwise_flops"] = flops * each
     else:
-        begin_row(rows, at, SELECT, GEMM, phase, layer, 1, layers * steps, high.m, high.n, high.k)
+        begin_row(rows, at, SELECT, GEMM, place, ProductShape(high.m, high.n, high.k))
         row = rows[at]
         row["groups"] = high.times * batch
         if rule["kind"] == ATTENTION_RULE:

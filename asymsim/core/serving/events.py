@@ -1,4 +1,4 @@
-"""What is to come, in order of time, and what is kept of what was."""
+"""Event heap of the planned events, and the statistics that events leave: log, token gaps, samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG_RATIO = math.log(GAP_RATIO)
 
 @inlined
 def log_event(state: State, ticks: int, kind: int, request: int, replica: int, value: int, duration_ticks: int) -> None:
-    """Write an event down, as long as the log has room."""
+    """Write an event to the log, as long as it has room, and count it."""
     fleet = state.fleet[0]
     at = fleet["events"]
     fleet["events"] += 1
@@ -25,16 +25,16 @@ def log_event(state: State, ticks: int, kind: int, request: int, replica: int, v
 
 @inlined
 def count_token_gaps(state: State, ticks: int, number: int) -> None:
-    """Count ``number`` times of ``ticks`` between two tokens."""
-    place = 0
+    """Count ``number`` gaps of ``ticks`` between two tokens."""
+    bin_index = 0
     if ticks * TICK_S > GAP_FIRST_S:
-        place = min(len(state.token_gaps) - 1, int(math.log(ticks * TICK_S / GAP_FIRST_S) / LOG_RATIO))
-    state.token_gaps[place] += number
+        bin_index = min(len(state.token_gaps) - 1, int(math.log(ticks * TICK_S / GAP_FIRST_S) / LOG_RATIO))
+    state.token_gaps[bin_index] += number
 
 
 @inlined
 def sample_cluster(state: State, now: int) -> None:
-    """Add the fleet's state, as it was since the last event, to the windows up to ``now``."""
+    """Add the fleet's state since the last event to the windows up to ``now``."""
     fleet, samples = state.fleet[0], state.samples
     while fleet["sampled_until"] < now:
         at = fleet["sampled_until"] // fleet["window_ticks"]
@@ -53,7 +53,7 @@ def sample_cluster(state: State, now: int) -> None:
 
 @inlined
 def join_windows(state: State) -> None:
-    """Make one window of every two."""
+    """Join every two windows into one."""
     samples = state.samples
     state.fleet[0]["window_ticks"] *= 2
     for at in range(len(samples)):
@@ -76,14 +76,14 @@ def join_windows(state: State) -> None:
 
 @inlined
 def comes_before(state: State, one: int, other: int) -> bool:
-    """Whether a place of the heap comes before another; at the same tick by rank."""
+    """Whether an entry of the heap comes before another, at the same tick by rank."""
     a, b = state.heap[one], state.heap[other]
     return a["ticks"] < b["ticks"] or (a["ticks"] == b["ticks"] and a["rank"] < b["rank"])
 
 
 @inlined
 def put_at(state: State, at: int, ticks: int, rank: int, request: int, replica: int) -> None:
-    """Fill a place of the heap."""
+    """Fill an entry of the heap."""
     planned = state.heap[at]
     planned["ticks"], planned["rank"], planned["request"], planned["replica"] = ticks, rank, request, replica
     if request == NONE:
@@ -92,7 +92,7 @@ def put_at(state: State, at: int, ticks: int, rank: int, request: int, replica: 
 
 @inlined
 def swap(state: State, one: int, other: int) -> None:
-    """Exchange two places of the heap."""
+    """Exchange two entries of the heap."""
     a, b = state.heap[one], state.heap[other]
     ticks, rank, request, replica = a["ticks"], a["rank"], a["request"], a["replica"]
     put_at(state, one, b["ticks"], b["rank"], b["request"], b["replica"])
@@ -101,7 +101,7 @@ def swap(state: State, one: int, other: int) -> None:
 
 @inlined
 def rise(state: State, at: int) -> None:
-    """Move an event up the heap until none below it comes before."""
+    """Move an event up the heap, past all that it comes before."""
     while at > 0 and comes_before(state, at, (at - 1) // 2):
         swap(state, at, (at - 1) // 2)
         at = (at - 1) // 2
@@ -109,7 +109,7 @@ def rise(state: State, at: int) -> None:
 
 @inlined
 def schedule_transfer_arrival(state: State, ticks: int, request: int, source: int) -> None:
-    """Plan a request's arrival from another pool."""
+    """Plan a request's arrival from a replica of another pool."""
     fleet = state.fleet[0]
     put_at(state, fleet["heap_size"], ticks, request, request, source)
     fleet["heap_size"] += 1
@@ -118,7 +118,7 @@ def schedule_transfer_arrival(state: State, ticks: int, request: int, source: in
 
 @inlined
 def schedule_burst_end(state: State, ticks: int, replica: int) -> None:
-    """Plan the end of a replica's stretch, or bring it forward."""
+    """Plan the end of a replica's burst, or bring it forward."""
     fleet, at = state.fleet[0], state.replicas[replica]["heap_index"]
     if at == NONE:
         at = fleet["heap_size"]
@@ -129,7 +129,7 @@ def schedule_burst_end(state: State, ticks: int, replica: int) -> None:
 
 @inlined
 def pop_event(state: State) -> None:
-    """Take the first event off the heap."""
+    """Remove the first event from the heap."""
     fleet = state.fleet[0]
     fleet["heap_size"] -= 1
     number, at = fleet["heap_size"], 0

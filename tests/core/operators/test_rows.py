@@ -10,6 +10,8 @@ import pytest
 
 from asymsim.core.arrays import Array
 from asymsim.core.model_arrays import LAYER, Precision
+from asymsim.core.operators.attention_rows import AttentionShape, put_attention
+from asymsim.core.operators.layer_rows import put_dense, put_experts
 from asymsim.core.operators.layout import (
     ATTENTION,
     DECODE,
@@ -21,7 +23,7 @@ from asymsim.core.operators.layout import (
     UNFUSED_ATTENTION,
     UP,
 )
-from asymsim.core.operators.rows import put_attention, put_dense, put_elementwise, put_experts, put_linear
+from asymsim.core.operators.rows import Placement, ProductShape, put_elementwise, put_linear
 
 BF16 = Precision(16, 16, 16, 1)
 
@@ -41,7 +43,8 @@ def kind(**values: int) -> np.void:
 
 def test_a_product_reads_its_weight_once_and_counts_two_flops_a_multiply_add() -> None:
     table = rows()
-    assert put_linear(table, 0, UP, PREFILL, 3, 2, 2, 7, 11, 13, REPLICATED, Precision(4, 16, 8, 1)) == 1
+    place, shape = Placement(PREFILL, 3, 2, 2), ProductShape(7, 11, 13)
+    assert put_linear(table, 0, UP, place, shape, REPLICATED, Precision(4, 16, 8, 1)) == 1
     row = table[0]
     assert row["flops"] == row["torch_flops"] == 2 * (2 * 7 * 11 * 13)
     # 143 weights of half a byte, rounded down to whole bytes, for each of two layers.
@@ -53,10 +56,11 @@ def test_a_product_reads_its_weight_once_and_counts_two_flops_a_multiply_add() -
 
 @pytest.mark.parametrize(("m", "count"), [(0, 1), (1, 0), (0, 0)])
 def test_nothing_to_multiply_makes_no_row(m: int, count: int) -> None:
-    assert put_linear(rows(), 5, UP, PREFILL, 0, 1, count, m, 2, 2, REPLICATED, BF16) == 5
-    assert put_elementwise(rows(), 5, UP, PREFILL, 0, 1, count, m, 0, 9) == 5
-    assert put_attention(rows(), 5, kind(), PREFILL, 0, count, m, 1, 1, 1, 1, 0, BF16) == 5
-    assert put_dense(rows(), 5, kind(), PREFILL, 0, 1, count, m, m, m, BF16._replace(tp_size=2)) == 5
+    place = Placement(PREFILL, 0, 1, count)
+    assert put_linear(rows(), 5, UP, place, ProductShape(m, 2, 2), REPLICATED, BF16) == 5
+    assert put_elementwise(rows(), 5, UP, place, m, 0, 9) == 5
+    assert put_attention(rows(), 5, kind(), place, AttentionShape(m, 1, 1, 1, 1), 0, BF16) == 5
+    assert put_dense(rows(), 5, kind(), place, m, m, m, BF16._replace(tp_size=2)) == 5
 
 
 @pytest.mark.parametrize("experts", [2, 3, 5, 8, 10, 60, 64, 128])
@@ -67,7 +71,7 @@ def test_experts_touched_are_the_expected_number_rounded_up(experts: int, active
     table = rows()
     at = put_experts(
         table, 0, kind(experts=experts, experts_per_token=active, framework_experts_per_token=experts),
-        PREFILL, 0, 1, 1, tokens, BF16,
+        Placement(PREFILL, 0, 1, 1), tokens, BF16,
     )  # fmt: skip
     assert at == 3
     up, down = table[1], table[2]
@@ -87,13 +91,13 @@ def test_experts_touched_are_the_expected_number_rounded_up(experts: int, active
 def test_one_token_touches_no_more_experts_than_it_chose() -> None:
     # In binary, 5 (1 - 4/5) is just below 1.
     table = rows()
-    put_experts(table, 0, kind(experts=5, experts_per_token=4), DECODE, 0, 1, 1, 1, BF16)
+    put_experts(table, 0, kind(experts=5, experts_per_token=4), Placement(DECODE, 0, 1, 1), 1, BF16)
     assert table[1]["groups"] == 4
 
 
 def test_a_layer_multiplies_by_each_of_its_parameters_once() -> None:
     table = rows()
-    at = put_dense(table, 0, kind(), PREFILL, 0, 1, 1, 10, 10, 10, BF16)
+    at = put_dense(table, 0, kind(), Placement(PREFILL, 0, 1, 1), 10, 10, 10, BF16)
     attention = 8 * 3 * (2 * 4 + 2 * 2)
     assert table["flops"][:at].sum() == 2 * 10 * (attention + 3 * 8 * 5)
     assert table["weight_bytes"][:at].sum() == 2 * (attention + 3 * 8 * 5)
@@ -102,13 +106,13 @@ def test_a_layer_multiplies_by_each_of_its_parameters_once() -> None:
 
 def test_cached_keys_and_values_are_not_projected_again() -> None:
     table = rows()
-    at = put_dense(table, 0, kind(cross=1), DECODE, 0, 1, 1, 1, 0, 1, BF16)
+    at = put_dense(table, 0, kind(cross=1), Placement(DECODE, 0, 1, 1), 1, 0, 1, BF16)
     assert table["flops"][:at].sum() == 2 * (2 * 8 * 12 + 3 * 8 * 5)
 
 
 def test_several_gpus_add_two_all_reduces_a_layer() -> None:
     table = rows()
-    at = put_dense(table, 0, kind(), PREFILL, 0, 6, 6, 10, 10, 10, BF16._replace(tp_size=4))
+    at = put_dense(table, 0, kind(), Placement(PREFILL, 0, 6, 6), 10, 10, 10, BF16._replace(tp_size=4))
     reduce = table[at - 1]
     assert (reduce["name"], reduce["count"], reduce["flops"]) == (REDUCE, 12, 0)
     assert reduce["write_bytes"] == 12 * 10 * 8 * 2
@@ -116,8 +120,9 @@ def test_several_gpus_add_two_all_reduces_a_layer() -> None:
 
 def test_stored_attention_weights_are_written_and_read_twice() -> None:
     fused, stored = rows(), rows()
-    put_attention(fused, 0, kind(), PREFILL, 0, 2, 3, 6, 6, 3 * 21, 3 * 36, 0, BF16)
-    put_attention(stored, 0, kind(), PREFILL, 0, 2, 3, 6, 6, 3 * 21, 3 * 36, 1, BF16)
+    place, shape = Placement(PREFILL, 0, 2, 2), AttentionShape(3, 6, 6, 3 * 21, 3 * 36)
+    put_attention(fused, 0, kind(), place, shape, 0, BF16)
+    put_attention(stored, 0, kind(), place, shape, 1, BF16)
     assert fused[0]["kind"] == ATTENTION
     assert stored[0]["kind"] == UNFUSED_ATTENTION
     for name in ("read_bytes", "write_bytes"):
