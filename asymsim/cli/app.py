@@ -1,4 +1,4 @@
-"""The command line: flags in, tables, JSON or CSV out; every mistake in one line, with exit code 2."""
+"""The application: all commands, exit codes, and every mistake in one line on stderr."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from asymsim.util.errors import AsymsimError
 app = App(
     name="asymsim",
     version=__version__,
-    help="What vision-language-model inference costs, and what any token-pruning schedule saves.",
+    help="Cost of vision-language-model inference, and the savings of any token-pruning schedule.",
 )
 for command in (estimate, compare, savings, serve_sim, plan, sweep, reproduce, calibrate, listing, checks):
     app.command(command)
@@ -39,8 +39,8 @@ def run(argv: Sequence[str]) -> int:
     Returns
     -------
     int
-        The exit code: 0; 1 where a validation fails; 2 for a mistake of the user's, told in one line on
-        stderr; 130 where interrupted; 141 where the reader of stdout has gone, as shells report it.
+        The exit code: 0; 1 if a validation fails; 2 for a mistake of the user, told in one line on stderr; 130 if
+        interrupted; 141 if the reader of stdout has gone, as shells report it.
     """
     try:
         command, bound, _ = app.parse_args(list(argv), exit_on_error=False, print_error=False)
@@ -69,7 +69,7 @@ def main() -> None:
     """Entry point of the console script."""
     code = run(sys.argv[1:])
     if code in (2, 141):
-        # What could not be written would be tried again, and complained of, when the interpreter ends.
+        # The interpreter would write the rest again when it ends, and complain.
         try:
             sys.stdout.flush()
         except OSError:

@@ -1,4 +1,4 @@
-"""Fit operator times, or correct them by the user's own measurements."""
+"""The command ``calibrate``."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def calibrate(
     if records is not None:
         if gpu is None or "," in gpu:
             raise InputError("gpu", gpu, "give the one GPU that the records are of")
-        rows = _own(gpu, records, section, iterations, {"model": model, "dtype": dtype, "tp_size": tp_size}, out)
+        rows = _user_rows(gpu, records, section, iterations, {"model": model, "dtype": dtype, "tp_size": tp_size}, out)
     elif gpu is None:
         rows = write_transfer(out)
     else:
@@ -75,7 +75,7 @@ def calibrate(
     emit(rows, rows, lambda: [tables.records_table(rows)], format, None)
 
 
-def _own(
+def _user_rows(
     gpu: str, records: str, section: str | None, iterations: int, served: dict[str, Any], out: str | None
 ) -> list[dict[str, Any]]:
     from asymsim.util.errors import InputError

@@ -18,7 +18,7 @@ from asymsim.reporting.comparison_view import break_even_parts, comparison_parts
     texts={"settings": SETTINGS, "gpu": "A catalogue name, or several joined by commas with --break-even."},
 )
 def compare(
-    given: dict[str, Any],
+    scenario_values: dict[str, Any],
     *,
     methods: Annotated[str | None, Parameter(group=flags.COMPARISON)] = None,
     budget: Annotated[float, Parameter(group=flags.COMPARISON)] = 0.5,
@@ -27,7 +27,7 @@ def compare(
     format: FormatFlag = None,
     out: OutFlag = None,
 ) -> None:
-    """Set pruning methods side by side at one budget.
+    """Compare pruning methods side by side at one budget.
 
     Parameters
     ----------
@@ -39,35 +39,34 @@ def compare(
     match
         "budget" solves each method's keep for the budget; "keep" gives each method the same keep.
     break_even
-        Batch sizes joined by commas: the largest keep at which each method still saves time to first token,
-        at each of them and on each GPU.
+        Batch sizes joined by commas. For each batch size and GPU: the largest keep at which a method still saves
+        time to first token.
     """
     from asymsim.analysis import comparison
 
-    chosen = None if methods is None else parse_names(methods, "methods")
-    settings = parse_settings(given.pop("settings", None) or ())
+    names = None if methods is None else parse_names(methods, "methods")
+    settings = parse_settings(scenario_values.pop("settings", None) or ())
     if break_even is not None:
-        _break_even(given, chosen, settings, break_even, format, out)
+        _break_even(scenario_values, names, settings, break_even, format, out)
         return
-    rows = comparison.compare(parse_scenario(given), chosen, budget=budget, match=match, settings=settings)
+    rows = comparison.compare(parse_scenario(scenario_values), names, budget=budget, match=match, settings=settings)
     emit(rows, rows, lambda: comparison_parts(rows, budget, match), format, out)
 
 
 def _break_even(
-    given: dict[str, Any],
-    chosen: list[str] | None,
+    scenario_values: dict[str, Any],
+    names: list[str] | None,
     settings: dict[str, Any],
     batches: str,
     format: FormatFlag,
     out: OutFlag,
 ) -> None:
-    from asymsim.analysis import break_even as breakeven
-    from asymsim.analysis import comparison
+    from asymsim.analysis import break_even, comparison
 
-    gpus = parse_names(given.pop("gpu", "h100_sxm"), "gpu")
+    gpus = parse_names(scenario_values.pop("gpu", "h100_sxm"), "gpu")
     sizes = parse_whole_numbers(batches, "break_even")
-    scenario = parse_scenario(given, gpu=gpus[0], batch_size=max(sizes))
-    names = comparison.check_methods(chosen, (), settings)
-    with progress("methods") as show:
-        rows = breakeven.break_even_table(scenario, names, gpus, sizes, settings, show)
+    scenario = parse_scenario(scenario_values, gpu=gpus[0], batch_size=max(sizes))
+    methods = comparison.check_methods(names, (), settings)
+    with progress("methods") as report_progress:
+        rows = break_even.break_even_table(scenario, methods, gpus, sizes, settings, report_progress)
     emit(rows, rows, lambda: break_even_parts(rows), format, out)

@@ -1,4 +1,4 @@
-"""What a scenario costs, how methods compare, what they save as the budget varies."""
+"""The command ``estimate``."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from asymsim.cli.terminal import emit
 
 @flags.scenario_command()
 def estimate(
-    given: dict[str, Any],
+    scenario_values: dict[str, Any],
     *,
     operators: Annotated[bool, Parameter(group=flags.OUTPUT, negative="")] = False,
     format: FormatFlag = None,
     out: OutFlag = None,
 ) -> None:
-    """Predict what one scenario costs, phase by phase, and what its schedule saves.
+    """Predict the cost of one scenario, phase by phase, and the savings of its schedule.
 
     Parameters
     ----------
     operators
         List every operator with its shape, FLOPs and bytes; with csv, these rows alone.
     """
+    from asymsim.estimator import estimate as estimator
     from asymsim.estimator import result
-    from asymsim.estimator.estimate import estimate as predict
     from asymsim.reporting import estimate_view
 
-    document = predict(parse_scenario(given), operators=operators).to_dict()
+    document = estimator.estimate(parse_scenario(scenario_values), operators=operators).to_dict()
     rows = document.get("operators") or [result.flatten(document)]
     emit(document, rows, lambda: estimate_view.estimate_parts(document), format, out)

@@ -16,32 +16,32 @@ from asymsim.util.strict import remedy
 _Class = TypeVar("_Class")
 
 
-def parse_scenario(given: Mapping[str, Any], **more: Any) -> Scenario:
-    """Check the values of flags.
+def parse_scenario(flag_values: Mapping[str, Any], **more: Any) -> Scenario:
+    """A scenario from the values of flags.
 
     Raises
     ------
     InputError
         If one has the wrong form or is out of range.
     """
-    values = {**given, **more}
+    values = {**flag_values, **more}
     if "settings" in values:
         values["settings"] = parse_settings(values["settings"] or ())
     return build(Scenario, values)
 
 
-def build(cls: type[_Class], given: Mapping[str, Any]) -> _Class:
-    """A dataclass from the values of flags, each a text that becomes what its field is.
+def build(cls: type[_Class], flag_values: Mapping[str, Any]) -> _Class:
+    """A dataclass from the values of flags, each text converted to its field's type.
 
     Raises
     ------
     InputError
         If one has the wrong form or is out of range.
     """
-    return cls(**{name: _typed(cls, name, value) for name, value in given.items()})
+    return cls(**{name: _converted(cls, name, value) for name, value in flag_values.items()})
 
 
-def _typed(cls: type, field: str, value: Any) -> Any:
+def _converted(cls: type, field: str, value: Any) -> Any:
     """A text as a value of its field's type; any other value as it is."""
     if not isinstance(value, str):
         return value
@@ -57,32 +57,32 @@ def _adapter(cls: type, field: str) -> TypeAdapter[Any]:
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """``layer=2`` and the like as a mapping; values as TOML writes them, lists also without brackets.
+    """Settings such as ``layer=2`` as a mapping; values as TOML writes them, lists also without brackets.
 
     Raises
     ------
     InputError
         If a pair has no name or no "=", or a name comes twice.
     """
-    result: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.strip():
             raise InputError("set", pair, "write name=value, such as layer=2")
-        if name.strip() in result:
+        if name.strip() in settings:
             raise InputError("set", pair, "this setting is given twice")
-        result[name.strip()] = _parse_value(value.strip())
-    return result
+        settings[name.strip()] = _parse_value(value.strip())
+    return settings
 
 
 def _parse_value(text: str) -> Any:
-    for written in (text, f"[{text}]" if "," in text else text):
+    for toml in (text, f"[{text}]" if "," in text else text):
         try:
-            value = tomllib.loads(f"value = {written}")["value"]
+            value = tomllib.loads(f"value = {toml}")["value"]
         except (ValueError, RecursionError):
             continue
         flat = value if isinstance(value, list) else [value]
-        if all(isinstance(each, (bool, int, float, str)) for each in flat):
+        if all(isinstance(item, (bool, int, float, str)) for item in flat):
             return value
     return text
 
@@ -95,10 +95,10 @@ def parse_names(text: str, field: str) -> list[str]:
     InputError
         If there is none.
     """
-    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not found:
+    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
         raise InputError(field, text, "give one name, or several joined by commas")
-    return found
+    return names
 
 
 def parse_numbers(text: str, field: str) -> list[float]:
@@ -109,13 +109,13 @@ def parse_numbers(text: str, field: str) -> list[float]:
     InputError
         If one is no number.
     """
-    result = []
+    numbers = []
     for part in parse_names(text, field):
         try:
-            result.append(float(part))
+            numbers.append(float(part))
         except ValueError:
             raise InputError(field, part, "give numbers joined by commas") from None
-    return result
+    return numbers
 
 
 def parse_whole_numbers(text: str, field: str) -> list[int]:
@@ -126,8 +126,8 @@ def parse_whole_numbers(text: str, field: str) -> list[int]:
     InputError
         If one is none.
     """
-    found = parse_numbers(text, field)
-    for number in found:
+    numbers = parse_numbers(text, field)
+    for number in numbers:
         if number < 1 or number != int(number):
             raise InputError(field, number, "give whole numbers above 0, joined by commas")
-    return [int(number) for number in found]
+    return [int(number) for number in numbers]

@@ -1,4 +1,4 @@
-"""The command line's flags: the fields of a ``Scenario`` and its like, described where they are defined alone."""
+"""Flags of the command line, made from the fields of ``Scenario`` and its like; their docstrings are the help."""
 
 from __future__ import annotations
 
@@ -27,62 +27,62 @@ def scenario_command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the fields of ``Scenario`` as flags.
 
-    The command takes the values that were given as a first argument, a dictionary of strings to be
-    checked by `scenario`, and flags of its own as keywords. For each class of ``also`` it takes a further
-    dictionary, to be checked by `made`.
+    The command takes the typed values as its first argument, a dictionary of strings for `parse_scenario`, and its
+    other flags as keywords. For each class of ``also`` it takes a further dictionary, for `build`.
 
     Parameters
     ----------
     without : sequence of str
         Fields that make no sense for this command.
     texts : mapping
-        Help of the fields that mean something else here, such as several models joined by commas.
+        Help of fields with another meaning here, such as several models joined by commas.
     also : sequence of (type, Group)
-        Further dataclasses whose fields are flags too, and the heading of these in the help.
+        Further dataclasses whose fields are flags too, each with its heading in the help.
     """
-    kinds = ((Scenario, SCENARIO), *also)
+    classes = ((Scenario, SCENARIO), *also)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command).parameters.values())[len(kinds) :]
+        command_flags = list(inspect.signature(command).parameters.values())[len(classes) :]
         hints = get_type_hints(command, include_extras=True)
+        flags_by_class = [
+            [_flag(cls, field, group, texts or {}) for field in dataclasses.fields(cls) if field.name not in without]
+            for cls, group in classes
+        ]
 
         def wrapper(**values: Any) -> None:
-            given = [{name: values.pop(name) for name in names if name in values} for names in fields]
-            command(*given, **values)
+            values_by_class = [
+                {flag.name: values.pop(flag.name) for flag in class_flags if flag.name in values}
+                for class_flags in flags_by_class
+            ]
+            command(*values_by_class, **values)
 
-        shown = [
-            [_flag(kind, field, group, texts or {}) for field in dataclasses.fields(kind) if field.name not in without]
-            for kind, group in kinds
-        ]
-        fields = [[flag.name for flag in flags] for flags in shown]
-        parameters = [flag for flags in shown for flag in flags] + [
-            each.replace(annotation=hints[each.name]) for each in own
-        ]
-        parameters.sort(key=lambda each: each.default is not inspect.Parameter.empty)
+        parameters = [flag for class_flags in flags_by_class for flag in class_flags]
+        parameters += [flag.replace(annotation=hints[flag.name]) for flag in command_flags]
+        parameters.sort(key=lambda flag: flag.default is not inspect.Parameter.empty)
         wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
+        wrapper.__annotations__ = {flag.name: flag.annotation for flag in parameters}
         return wrapper
 
     return decorate
 
 
-def _flag(kind: type, field: dataclasses.Field[Any], group: Group, texts: Mapping[str, str]) -> inspect.Parameter:
-    """One field as a flag that hands on what was typed, so that the class alone judges values."""
+def _flag(cls: type, field: dataclasses.Field[Any], group: Group, texts: Mapping[str, str]) -> inspect.Parameter:
+    """One field as a flag that hands on the typed text, so that the class alone judges values."""
     names = [FLAGS.get(field.name, f"--{field.name.replace('_', '-')}")]
     names += [ALIASES[field.name]] if field.name in ALIASES else []
-    text = texts.get(field.name, descriptions(kind).get(field.name, ""))
-    hint: Any = get_type_hints(kind)[field.name]
+    text = texts.get(field.name, descriptions(cls).get(field.name, ""))
+    hint: Any = get_type_hints(cls)[field.name]
     default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
     if field.name == "settings":
-        how = Parameter(name=names, help=text, group=group, negative="", show_default=False)
+        parameter = Parameter(name=names, help=text, group=group, negative="", show_default=False)
         hint, default = list[str] | None, None
     elif hint is bool:
-        how = Parameter(name=names, help=text, group=group)
+        parameter = Parameter(name=names, help=text, group=group)
     else:
-        how = Parameter(name=names, help=text, group=group, converter=_as_typed)
+        parameter = Parameter(name=names, help=text, group=group, converter=_as_typed)
     return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, how]
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, parameter]
     )
 
 
@@ -91,12 +91,12 @@ def _as_typed(_hint: Any, tokens: Sequence[Any]) -> Any:
 
 
 @cache
-def descriptions(kind: type = Scenario) -> dict[str, str]:
-    """What the docstring of a class says of each field."""
+def descriptions(cls: type = Scenario) -> dict[str, str]:
+    """Descriptions of a class's fields, from its docstring."""
     texts: dict[str, str] = {}
     names: list[str] = []
     # Under ``python -OO`` there is no docstring, and help without descriptions is still help.
-    for line in (inspect.getdoc(kind) or "").partition("----------")[2].splitlines():
+    for line in (inspect.getdoc(cls) or "").partition("----------")[2].splitlines():
         if " : " in line and not line.startswith(" "):
             names = line.split(" : ")[0].split(", ")
         elif line.startswith(" "):

@@ -1,4 +1,4 @@
-"""What the catalogue and the registry hold."""
+"""The command ``list``: entries of the catalogue and of the registry of methods."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def gpus(*, format: FormatFlag = None, out: OutFlag = None) -> None:
 
 @listing.command
 def methods(*, format: FormatFlag = None, out: OutFlag = None) -> None:
-    """List the pruning methods: what each prunes, its usual keep, its settings and its paper."""
+    """List the pruning methods with their family, default keep, settings and paper."""
     from asymsim.reporting.listing import method_rows
     from asymsim.reporting.tables import records_table
 
@@ -55,12 +55,12 @@ def conventions(*, format: FormatFlag = None, out: OutFlag = None) -> None:
 def accuracy(
     *,
     table: Annotated[
-        str | None, Parameter(group=flags.OUTPUT, help="CSV of your own measurements, listed after the published.")
+        str | None, Parameter(group=flags.OUTPUT, help="CSV of your measurements, listed after the published ones.")
     ] = None,
     format: FormatFlag = None,
     out: OutFlag = None,
 ) -> None:
-    """List the accuracy that papers printed for pruned models, and your own."""
+    """List the accuracy of pruned models that papers printed, and your measurements."""
     from asymsim.reporting.listing import accuracy_rows, accuracy_table
 
     rows = accuracy_rows(table)

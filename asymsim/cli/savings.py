@@ -8,8 +8,8 @@ from cyclopts import Parameter
 
 from asymsim.cli import flags
 from asymsim.cli.flag_values import parse_names, parse_numbers, parse_scenario, parse_settings
-from asymsim.cli.shared_flags import SETTINGS, FormatFlag
-from asymsim.cli.terminal import emit, progress, say
+from asymsim.cli.shared_flags import SETTINGS, FormatFlag, write_folder
+from asymsim.cli.terminal import emit, progress
 from asymsim.reporting.savings_view import savings_parts
 
 
@@ -18,14 +18,14 @@ from asymsim.reporting.savings_view import savings_parts
     texts={"settings": SETTINGS, "model": "Models joined by commas.", "gpu": "GPUs joined by commas."},
 )
 def savings(
-    given: dict[str, Any],
+    scenario_values: dict[str, Any],
     *,
     method: Annotated[str | None, Parameter(group=flags.COMPARISON)] = None,
     budgets: Annotated[str | None, Parameter(group=flags.COMPARISON)] = None,
     format: FormatFlag = None,
     out: Annotated[str | None, Parameter(group=flags.OUTPUT)] = None,
 ) -> None:
-    """Draw what methods save as the budget varies, on models and GPUs.
+    """Draw the savings of methods against the budget, on models and GPUs.
 
     Parameters
     ----------
@@ -38,23 +38,20 @@ def savings(
     """
     from asymsim.analysis import comparison
 
-    models = parse_names(given.pop("model"), "model")
-    gpus = parse_names(given.pop("gpu", "h100_sxm"), "gpu")
-    settings = parse_settings(given.pop("settings", None) or ())
-    first = parse_scenario(given, model=models[0], gpu=gpus[0])
-    load = {name: getattr(first, name) for name in given}
-    chosen = None if method is None else parse_names(method, "method")
-    shares = comparison.BUDGETS if budgets is None else parse_numbers(budgets, "budgets")
-    with progress("curves") as show:
-        rows = comparison.savings_curves(models, gpus, chosen, shares, settings=settings, progress=show, **load)
+    models = parse_names(scenario_values.pop("model"), "model")
+    gpus = parse_names(scenario_values.pop("gpu", "h100_sxm"), "gpu")
+    settings = parse_settings(scenario_values.pop("settings", None) or ())
+    first = parse_scenario(scenario_values, model=models[0], gpu=gpus[0])
+    shared = {name: getattr(first, name) for name in scenario_values}
+    methods = None if method is None else parse_names(method, "method")
+    budget_shares = comparison.BUDGETS if budgets is None else parse_numbers(budgets, "budgets")
+    with progress("curves") as report_progress:
+        rows = comparison.savings_curves(
+            models, gpus, methods, budget_shares, settings=settings, progress=report_progress, **shared
+        )
     if out is not None:
         from asymsim.reporting.plots.savings import savings_figure
         from asymsim.reporting.tables import csv_text
-        from asymsim.util.files import make_folder, write_file
 
-        picture = savings_figure(rows)
-        folder = make_folder(out)
-        write_file(folder / "savings.csv", csv_text(rows))
-        write_file(folder / "savings.png", picture)
-        say(f"wrote {folder / 'savings.csv'} and {folder / 'savings.png'}")
+        write_folder(out, {"savings.csv": csv_text(rows), "savings.png": savings_figure(rows)})
     emit(rows, rows, lambda: savings_parts(rows), format, None)

@@ -1,4 +1,4 @@
-"""Many scenarios from one study."""
+"""The command ``sweep``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from asymsim.cli import flags
+from asymsim.cli.shared_flags import check_threads
 from asymsim.cli.terminal import say
 
 SWEEP = Group("Sweep", sort_key=2)
@@ -22,7 +23,7 @@ def sweep(
     yes: Annotated[bool, Parameter(group=SWEEP, negative="")] = False,
     out: Annotated[str, Parameter(group=flags.OUTPUT)] = "out",
 ) -> None:
-    """Evaluate all scenarios of a study; started again, it goes on with what is missing.
+    """Evaluate all scenarios of a study. A second start continues with the missing parts.
 
     Parameters
     ----------
@@ -43,17 +44,15 @@ def sweep(
     from asymsim.sweep.progress import ProgressDisplay, summary
     from asymsim.sweep.runner import run_study
     from asymsim.sweep.study_file import read_study
-    from asymsim.util.errors import InputError
 
-    asked = read_study(study)
-    if workers is not None and not 1 <= workers <= 1024:
-        raise InputError("workers", workers, "give 1 to 1024 threads")
-    watch = ProgressDisplay()
+    parsed = read_study(study)
+    check_threads(workers)
+    display = ProgressDisplay()
     try:
-        with client(scheduler, local_cluster) as given:
-            outcome = run_study(asked, out, workers=workers, client=given, yes=yes, progress=watch)
+        with client(scheduler, local_cluster) as cluster_client:
+            outcome = run_study(parsed, out, workers=workers, client=cluster_client, yes=yes, progress=display)
     finally:
-        watch.close()
+        display.close()
     for line in summary(outcome):
         say(line)
     say(f"wrote {outcome.path}")

@@ -1,4 +1,4 @@
-"""Where results and remarks go: results to stdout or a file, all else to stderr."""
+"""Output of the commands: results to stdout or a file, remarks and progress to stderr."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, Literal
 from asymsim.reporting import tables
 from asymsim.util.files import write_file
 
-# The comparison needs this much; a narrower terminal breaks lines itself, better than cells broken in themselves.
-NARROWEST = 108
+# Columns that the comparison needs. A narrower terminal breaks whole lines, which reads better than broken cells.
+MIN_WIDTH = 108
 Format = Literal["table", "json", "csv"]
 _SUFFIXES: dict[str, Format] = {".json": "json", ".csv": "csv"}
 
@@ -23,8 +23,8 @@ def emit(
 ) -> None:
     """Write a result: ``document`` as JSON, ``rows`` as CSV, or ``parts`` as tables.
 
-    The format is that asked for, or that of the file's suffix, or tables. A file's tables are not
-    broken into lines; a terminal's are as wide as it is.
+    Without a ``format`` the file's suffix decides, and otherwise tables are written. Tables in a file keep long
+    lines; tables on a terminal are as wide as it is.
     """
     chosen = format or _SUFFIXES.get(Path(out or "").suffix.lower(), "table")
     if chosen == "json":
@@ -32,9 +32,9 @@ def emit(
     elif chosen == "csv":
         text = tables.csv_text(rows)
     else:
-        shown = out is None and sys.stdout.isatty()
-        width = max(NARROWEST, shutil.get_terminal_size().columns) if shown else None
-        text = tables.render(*parts(), width=width, color=shown)
+        on_terminal = out is None and sys.stdout.isatty()
+        width = max(MIN_WIDTH, shutil.get_terminal_size().columns) if on_terminal else None
+        text = tables.render(*parts(), width=width, color=on_terminal)
     if out is None:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -49,7 +49,7 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+def progress(unit: str) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on stderr, where that is a terminal."""
     if not sys.stderr.isatty():
         yield None
@@ -58,5 +58,5 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(unit, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

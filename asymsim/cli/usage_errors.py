@@ -1,4 +1,4 @@
-"""Mistakes in the command line, explained in one line."""
+"""Mistakes in the command line, each explained in one line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from asymsim.util.errors import InputError
 
 
 def explain(error: cyclopts.CycloptsError) -> str:
-    """A mistake in the command line itself in one line: the flag, the value and what would be right."""
+    """A mistake in the command line itself in one line: the flag, the value and the remedy."""
     argument = error.argument
     flag = argument.name if argument is not None else ""
     if isinstance(error, cyclopts.UnknownOptionError):
         typed = error.token.keyword or error.token.value
-        known = [name for each in error.argument_collection for name in each.names]
-        close = difflib.get_close_matches(typed.split("=")[0], known, n=1)
+        flags = [name for argument in error.argument_collection for name in argument.names]
+        close = difflib.get_close_matches(typed.split("=")[0], flags, n=1)
         return f"{_short(typed)}: no such flag; " + (f"did you mean {close[0]}?" if close else "--help lists all")
     if isinstance(error, cyclopts.MissingArgumentError) and flag:
         text = (argument.parameter.help or "").rstrip(".") if argument is not None else ""
@@ -33,9 +33,13 @@ def explain(error: cyclopts.CycloptsError) -> str:
 
 
 def _remedy(hint: Any) -> str:
-    options = [each for each in get_args(hint) or (hint,) if each is not type(None)]
-    for wanted, remedy in ((int, "give a whole number"), (float, "give a number"), (bool, "this flag takes no value")):
-        if wanted in options:
+    options = [option for option in get_args(hint) or (hint,) if option is not type(None)]
+    for expected, remedy in (
+        (int, "give a whole number"),
+        (float, "give a number"),
+        (bool, "this flag takes no value"),
+    ):
+        if expected in options:
             return remedy
     choices = [choice for option in options for choice in get_args(option) or (option,)]
     return "give one of " + ", ".join(str(choice) for choice in choices)
