@@ -39,7 +39,7 @@ from asymsim.serving.workload.spec import WorkloadSpec
 if TYPE_CHECKING:
     from asymsim.estimator.scenario import Scenario
 
-SEARCH, ENGINE = Group("Search", sort_key=6), Group("Server", sort_key=4)
+SEARCH, ENGINE = Group("Search", sort_key=6), Group("Engine", sort_key=4)
 
 
 @flags.scenario_command(

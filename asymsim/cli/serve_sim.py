@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from asymsim.serving.results import SimulationResult
     from asymsim.serving.slo import Slo
 
-CLUSTER, ENGINE = Group("Fleet", sort_key=3), Group("Server", sort_key=4)
+CLUSTER, ENGINE = Group("Fleet", sort_key=3), Group("Engine", sort_key=4)
 # Events that a trace keeps: about 20 MB of JSON, which Perfetto still opens at once.
 MAX_EVENTS = 100_000
 

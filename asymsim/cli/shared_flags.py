@@ -14,7 +14,7 @@ from asymsim.cli.terminal import Format, say
 if TYPE_CHECKING:
     from asymsim.serving.power import Tariff
 
-WORKLOAD = Group("Load", sort_key=2)
+WORKLOAD = Group("Workload", sort_key=2)
 LIMITS = Group("Limits and prices", sort_key=5)
 MAX_THREADS = 1024
 # Fields of a scenario that say what every request asks for; a mix or a trace says it instead.
