@@ -46,7 +46,7 @@ class Axis:
     ----------
     fields : tuple of str
         Of ``Scenario``; a single setting is written ``settings.name``.
-    values : tuple of Listed or Drawn
+    values : tuple of Listed or Distribution
         One a field.
     size : int
     """
@@ -57,7 +57,7 @@ class Axis:
 
     @property
     def rank(self) -> int:
-        """0 where the axis changes the compiled setting, 1 the images, 2 token counts alone."""
+        """0 where the axis changes the configuration, 1 the images, 2 token counts alone."""
         return min(2 if field in TOKEN_BOUNDS else 1 if field in IMAGE_BOUNDS else 0 for field in self.fields)
 
     def item(self, index: int) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Axis:
 
 
 def read_axes(content: object) -> tuple[Axis, ...]:
-    """The axes of a study, those that change the setting first, then images, then token counts.
+    """The axes of a study, configuration first, then images, then token counts.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def read_axes(content: object) -> tuple[Axis, ...]:
         if isinstance(value, Mapping) and "distribution" in value:
             if len(fields) > 1:
                 raise InputError(where, value, "give each field its own distribution; the key with joins them")
-            axis, group = _drawn(fields[0], value, where)
+            axis, group = _sampled(fields[0], value, where)
             if group is not None:
                 together.setdefault(group, []).append(axis)
                 continue
@@ -103,7 +103,7 @@ def read_axes(content: object) -> tuple[Axis, ...]:
         else:
             axis = _listed(fields, value, where)
         axes.append(axis)
-    axes += [_joined(name, group) for name, group in together.items()]
+    axes += [_sampled_together(name, group) for name, group in together.items()]
     return tuple(sorted(axes, key=lambda axis: axis.rank))
 
 
@@ -157,21 +157,21 @@ def _value(field: str, value: object, where: str) -> Any:
 def _range(field: str, content: Mapping[str, Any], where: str) -> tuple[Any, ...]:
     if field not in WHOLE and field != "keep" and not field.startswith(SETTINGS):
         raise InputError(where, dict(content), "is no number; give a list of names")
-    made = read_range(content, where, whole=field in WHOLE)
+    numbers = read_range(content, where, whole=field in WHOLE)
     if field.startswith(SETTINGS):
-        made = [int(each) if each == int(each) else float(each) for each in made]
-    return tuple(_value(field, float(each) if field == "keep" else each, where) for each in made)
+        numbers = [int(number) if number == int(number) else float(number) for number in numbers]
+    return tuple(_value(field, float(number) if field == "keep" else number, where) for number in numbers)
 
 
-def _drawn(field: str, content: Mapping[str, Any], where: str) -> tuple[Axis, str | None]:
+def _sampled(field: str, content: Mapping[str, Any], where: str) -> tuple[Axis, str | None]:
     if field not in WHOLE and field != "keep":
         raise InputError(where, dict(content), "only numbers can be drawn; give a list")
-    drawn, samples, group = read_sampled_axis(content, where, field in WHOLE, WHOLE.get(field, (0.0, 1.0)))
-    return Axis((field,), (drawn,), samples), group
+    distribution, samples, group = read_sampled_axis(content, where, field in WHOLE, WHOLE.get(field, (0.0, 1.0)))
+    return Axis((field,), (distribution,), samples), group
 
 
-def _joined(name: str, group: list[Axis]) -> Axis:
-    """Distributions drawn together: sample ``i`` of each makes one scenario."""
+def _sampled_together(name: str, group: list[Axis]) -> Axis:
+    """One axis of distributions sampled together: sample ``i`` of each makes one scenario."""
     sizes = {axis.size for axis in group}
     if len(sizes) > 1:
         raise InputError(f"axes drawn with {name!r}: samples", sorted(sizes), "give all the same number")

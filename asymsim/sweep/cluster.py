@@ -41,18 +41,18 @@ def client(scheduler: str | None, local_workers: int | None) -> Iterator[Any]:
             distributed.LocalCluster(
                 n_workers=local_workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
             ) as cluster,
-            distributed.Client(cluster) as made,
+            distributed.Client(cluster) as local_client,
         ):
-            yield made
+            yield local_client
         return
     try:
-        found = distributed.Client(scheduler, timeout=PATIENCE_S)
+        remote_client = distributed.Client(scheduler, timeout=PATIENCE_S)
     # Whatever listens there may speak another protocol, and its bytes raise any error.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = f"cannot be reached ({reason[:120]}); give the address of a running Dask scheduler"
         raise InputError("scheduler", scheduler, remedy) from None
-    with found:
-        if not found.nthreads():
+    with remote_client:
+        if not remote_client.nthreads():
             raise InputError("scheduler", scheduler, "has no workers; start some with dask worker")
-        yield found
+        yield remote_client

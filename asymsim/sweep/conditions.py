@@ -25,11 +25,11 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 _FORM = re.compile(r"\s*([\w.+-]+)\s*(<=|>=|!=|==|<|>)\s*(.+?)\s*")
 
 
-class Named(Protocol):
+class ValuesByName(Protocol):
     """Fields and figures of some rows: an array, or one value for all of them."""
 
     def __getitem__(self, name: str, /) -> Any:
-        """By name."""
+        """The values of a field or figure."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Condition:
     value: float | str
     text: str
 
-    def met(self, values: Named, rows: int) -> Array:
-        """Which rows meet it, bool of shape (rows,)."""
-        given = values[self.name]
+    def met(self, values: ValuesByName, rows: int) -> Array:
+        """Whether each row meets it, bool of shape (rows,)."""
+        value = values[self.name]
         met: Any = False
-        if isinstance(given, (int, float, np.ndarray, np.number)) == isinstance(self.value, float):
-            met = given is not None and _COMPARISONS[self.comparison](given, self.value)
-        elif given is not None:
+        if isinstance(value, (int, float, np.ndarray, np.number)) == isinstance(self.value, float):
+            met = value is not None and _COMPARISONS[self.comparison](value, self.value)
+        elif value is not None:
             met = self.comparison == "!="
-        if self.comparison == "!=" and np.asarray(given).dtype.kind == "f":
-            met = met & ~np.isnan(given)
+        if self.comparison == "!=" and np.asarray(value).dtype.kind == "f":
+            met = met & ~np.isnan(value)
         return np.broadcast_to(np.asarray(met, bool), rows)
 
 
@@ -67,7 +67,7 @@ def read_conditions(content: object, where: str, fields: Iterable[str], figures:
     if not isinstance(content, list):
         raise InputError(where, content, 'give a list of comparisons, such as ["ttft_s < 2", "fits"]')
     words = ("model", "gpu", "dtype", "kv_dtype", "engine", "method", "schedule")
-    known = [*(field for field in fields if field != "settings"), *figures]
+    names = [*(field for field in fields if field != "settings"), *figures]
     result = []
     for text in content:
         form = _FORM.fullmatch(text) if isinstance(text, str) else None
@@ -75,12 +75,12 @@ def read_conditions(content: object, where: str, fields: Iterable[str], figures:
             result.append(Condition("fits", "==", 1.0, "fits"))
             continue
         if form is None:
-            if isinstance(text, str) and text.strip().isidentifier() and text.strip() not in known:
-                raise UnknownNameError(where, text.strip(), known)
+            if isinstance(text, str) and text.strip().isidentifier() and text.strip() not in names:
+                raise UnknownNameError(where, text.strip(), names)
             raise InputError(where, text, "write a field or figure, a comparison and a value, such as ttft_s < 2")
         name, comparison, value = form.groups()
-        if name not in known:
-            raise UnknownNameError(where, name, known)
+        if name not in names:
+            raise UnknownNameError(where, name, names)
         against = _value(name, value, text, where, words)
         if isinstance(against, str) and comparison not in ("==", "!="):
             raise InputError(where, text, f"{name} is a name; compare it with == or !=")

@@ -1,4 +1,4 @@
-"""One model, GPU and schedule over columns of token counts: a full estimate a row, in compiled blocks."""
+"""Estimates of one model, GPU and schedule over columns of token counts, in compiled blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asymsim.estimator.countable import check_countable
 from asymsim.estimator.resolve import ResolvedScenario, resolve
 from asymsim.estimator.scenario import Scenario
 from asymsim.estimator.token_counts import LARGEST_BATCH, LARGEST_IMAGES, LARGEST_TOKENS, RequestTokens, scenario_tokens
-from asymsim.sweep.block import BLOCK_ROWS, FIGURES, MEDIANS, Evaluator
+from asymsim.sweep.evaluator import BLOCK_ROWS, FIGURES, MEDIANS, Evaluator
 from asymsim.util.errors import InputError, UnknownNameError
 
 COLUMNS = {
@@ -26,17 +26,17 @@ COLUMNS = {
 
 
 def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[str] = MEDIANS) -> dict[str, Array]:
-    """Estimate ``scenario`` once for each row of ``columns``.
+    """Figures of ``scenario`` for each row of ``columns``.
 
     Parameters
     ----------
     scenario : Scenario
-        What all rows share: model, GPU, schedule, image size; its token counts are the defaults.
+        Model, GPU, schedule and image size of all rows; its token counts are the defaults.
     columns : mapping of str to integers or integer arrays
         Any of ``num_images``, ``text_tokens``, ``output_tokens``, ``batch_size``; arrays of one
         common length, a number stands for every row.
     figures : sequence of str
-        Which of ``FIGURES`` to return; by default all but the ends of intervals. Fewer take less memory.
+        Names out of ``FIGURES``; by default all but the ends of intervals. Fewer take less memory.
 
     Returns
     -------
@@ -60,24 +60,23 @@ def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[s
     for name in figures:
         if name not in FIGURES:
             raise UnknownNameError("figure", name, FIGURES)
-    bound = resolve(scenario)
-    one = scenario_tokens(scenario, bound.model)
+    resolved = resolve(scenario)
+    defaults = scenario_tokens(scenario, resolved.model)
     values = {name: _column(name, values) for name, values in columns.items()}
-    rows = max((len(each) for each in values.values()), default=1)
-    for name, each in values.items():
-        if len(each) not in (1, rows):
-            raise InputError(name, len(each), f"give 1 value or {rows}, as the longest column has")
-    _check_largest(bound, one, values)
-    result: dict[str, Array] = {name: np.empty(rows, _type(name, bound)) for name in figures}
-    evaluator = Evaluator(bound, rows)
-    defaults = one.token_counts()
+    rows = max((len(column) for column in values.values()), default=1)
+    for name, column in values.items():
+        if len(column) not in (1, rows):
+            raise InputError(name, len(column), f"give 1 value or {rows}, as the longest column has")
+    _check_largest(resolved, defaults, values)
+    result: dict[str, Array] = {name: np.empty(rows, _type(name, resolved)) for name in figures}
+    evaluator = Evaluator(resolved, rows)
     for start in range(0, rows, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, rows)
-        loads = np.tile(np.array(defaults, np.int64), (stop - start, 1))
-        for name, each in values.items():
-            loads[:, _FIELD[name]] = each if len(each) == 1 else each[start:stop]
-        _set_visual(one, loads)
-        block = evaluator.figures(loads)
+        token_counts = np.tile(np.array(defaults.token_counts(), np.int64), (stop - start, 1))
+        for name, column in values.items():
+            token_counts[:, _FIELD[name]] = column if len(column) == 1 else column[start:stop]
+        _set_visual(defaults, token_counts)
+        block = evaluator.figures(token_counts)
         for name in figures:
             result[name][start:stop] = block[name]
     return result
@@ -102,32 +101,34 @@ def _column(name: str, values: Any) -> Array:
     return array
 
 
-def _check_largest(bound: ResolvedScenario, one: RequestTokens, values: Mapping[str, Array]) -> None:
-    if "num_images" in values and one.image is None and int(values["num_images"].max()) > 0:
+def _check_largest(resolved: ResolvedScenario, defaults: RequestTokens, values: Mapping[str, Array]) -> None:
+    if "num_images" in values and defaults.image is None and int(values["num_images"].max()) > 0:
         raise InputError("num_images", int(values["num_images"].max()), "give the scenario an image to repeat")
-    largest = {name: int(each.max()) for name, each in values.items()}
-    images = largest.pop("num_images", one.num_images)
-    per_image = -(-one.visual_tokens // max(1, one.num_images))
+    largest = {name: int(column.max()) for name, column in values.items()}
+    images = largest.pop("num_images", defaults.num_images)
+    per_image = -(-defaults.visual_tokens // max(1, defaults.num_images))
     check_countable(
-        bound,
+        resolved,
         RequestTokens(
             num_images=images,
-            image=one.image,
+            image=defaults.image,
             visual_tokens=images * per_image,
-            text_tokens=largest.get("text_tokens", one.text_tokens),
-            output_tokens=largest.get("output_tokens", one.output_tokens),
-            batch_size=largest.get("batch_size", one.batch_size),
+            text_tokens=largest.get("text_tokens", defaults.text_tokens),
+            output_tokens=largest.get("output_tokens", defaults.output_tokens),
+            batch_size=largest.get("batch_size", defaults.batch_size),
         ),
     )
 
 
-def _set_visual(one: RequestTokens, loads: Array) -> None:
+def _set_visual(defaults: RequestTokens, token_counts: Array) -> None:
     """Visual tokens in proportion to each row's images."""
-    if one.num_images > 0:
-        images = loads[:, _FIELD["num_images"]]
-        loads[:, TokenCounts._fields.index("visual_tokens")] = images * one.visual_tokens // one.num_images
+    if defaults.num_images > 0:
+        images = token_counts[:, _FIELD["num_images"]]
+        token_counts[:, TokenCounts._fields.index("visual_tokens")] = (
+            images * defaults.visual_tokens // defaults.num_images
+        )
 
 
-def _type(name: str, bound: ResolvedScenario) -> type:
+def _type(name: str, resolved: ResolvedScenario) -> type:
     whole = name in COUNT_COLUMNS or name == "peak_bytes"
-    return np.int64 if name == "max_batch_size" or (whole and len(bound.schedules) == 1) else np.float64
+    return np.int64 if name == "max_batch_size" or (whole and len(resolved.schedules) == 1) else np.float64

@@ -1,4 +1,4 @@
-"""The product of a study's axes by row number: nothing is ever listed, any rows can be made alone."""
+"""Grid of a study: the product of its axes by row number, of which any rows can be made alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from asymsim.util.errors import FieldError, InputError
 
 
 class Grid:
-    """Rows in mixed radix: the last axis varies fastest, settings slowest.
+    """Rows in mixed radix: the last axis varies fastest.
+
+    A configuration is a combination of the axes that change more than token counts and images; its rows share one
+    resolved scenario and stand together.
 
     Parameters
     ----------
@@ -38,9 +41,9 @@ class Grid:
         self.outer = tuple(axis for axis in axes if axis.rank == 0)
         self.images = tuple(axis for axis in axes if axis.rank == 1)
         self.inner = tuple(axis for axis in axes if axis.rank == 2)
-        self.settings = math.prod(axis.size for axis in self.outer)
-        self.rows_per_setting = math.prod(axis.size for axis in (*self.images, *self.inner))
-        self.rows = self.settings * self.rows_per_setting
+        self.configurations = math.prod(axis.size for axis in self.outer)
+        self.rows_per_configuration = math.prod(axis.size for axis in (*self.images, *self.inner))
+        self.rows = self.configurations * self.rows_per_configuration
 
     @cached_property
     def varied(self) -> tuple[str, ...]:
@@ -55,38 +58,38 @@ class Grid:
         InputError
             If its fields contradict each other.
         """
-        return self._made(self.items(row))
+        return self._scenario_of(self.items(row))
 
     def items(self, row: int) -> dict[str, Any]:
         """The values of the axes at one row."""
-        return _items(self.axes, row)
+        return _items_at(self.axes, row)
 
-    def outer_items(self, setting: int) -> dict[str, Any]:
-        """The values of the axes that make a setting."""
-        return _items(self.outer, setting)
+    def outer_items(self, configuration: int) -> dict[str, Any]:
+        """The values of the axes that make a configuration."""
+        return _items_at(self.outer, configuration)
 
     def image_items(self, number: int) -> dict[str, Any]:
         """The values of the image axes at one of their combinations."""
-        return _items(self.images, number)
+        return _items_at(self.images, number)
 
-    def outer_digit(self, axis: Axis, setting: int) -> int:
-        """Where a setting stands on one of the axes that make it."""
+    def outer_digit(self, axis: Axis, configuration: int) -> int:
+        """Place of a configuration on one of the axes that make it."""
         inside = self.outer[self.outer.index(axis) + 1 :]
-        return setting // math.prod(each.size for each in inside) % axis.size
+        return configuration // math.prod(inner_axis.size for inner_axis in inside) % axis.size
 
-    def setting_scenario(self, setting: int) -> Scenario:
-        """What all rows of a setting share."""
-        return self._made(self.outer_items(setting))
+    def configuration_scenario(self, configuration: int) -> Scenario:
+        """The scenario that all rows of a configuration share."""
+        return self._scenario_of(self.outer_items(configuration))
 
-    def _made(self, items: Mapping[str, Any]) -> Scenario:
+    def _scenario_of(self, items: Mapping[str, Any]) -> Scenario:
         values = {**self.fixed, **{key: value for key, value in items.items() if not key.startswith(SETTINGS)}}
-        own = {key.removeprefix(SETTINGS): value for key, value in items.items() if key.startswith(SETTINGS)}
-        if own:
-            values["settings"] = {**values.get("settings", {}), **own}
+        settings = {key.removeprefix(SETTINGS): value for key, value in items.items() if key.startswith(SETTINGS)}
+        if settings:
+            values["settings"] = {**values.get("settings", {}), **settings}
         return checked_scenario(values)
 
     def digits(self, first: int, last: int) -> list[Array]:
-        """Where rows ``first`` to ``last`` of any one setting stand on each axis of images and token counts."""
+        """Places of rows ``first`` to ``last`` of any configuration on each axis of images and token counts."""
         rest = np.arange(first, last, dtype=np.int64)
         digits: list[Array] = []
         for axis in reversed((*self.images, *self.inner)):
@@ -95,7 +98,7 @@ class Grid:
         return digits[::-1]
 
 
-def _items(axes: Sequence[Axis], number: int) -> dict[str, Any]:
+def _items_at(axes: Sequence[Axis], number: int) -> dict[str, Any]:
     """The values at a number in mixed radix, the last axis varying fastest."""
     places = []
     for axis in reversed(axes):
@@ -119,18 +122,18 @@ def checked_scenario(values: Mapping[str, Any]) -> Scenario:
         raise InputError(f"scenario: {error.field}", error.value, error.remedy) from None
 
 
-class Loads:
-    """The token counts of a setting's rows, as the compiled core takes them."""
+class TokenCountRows:
+    """Token counts of the rows of one configuration, as the compiled core takes them."""
 
-    def __init__(self, grid: Grid, scenario: Scenario, bound: ResolvedScenario) -> None:
-        self._grid, self._bound = grid, bound
+    def __init__(self, grid: Grid, scenario: Scenario, resolved: ResolvedScenario) -> None:
+        self._grid, self._resolved = grid, resolved
         self._fixed = {field: getattr(scenario, field) for field in (*IMAGE_BOUNDS, *TOKEN_BOUNDS)}
-        self._known: dict[int, tuple[RequestTokens, TokenCounts]] = {}
-        # What passed the check on 64 bits; nothing smaller needs one.
+        self._by_images: dict[int, tuple[RequestTokens, TokenCounts]] = {}
+        # Counts that passed the check on 64 bits; smaller ones need none.
         self._checked = np.full(len(TokenCounts._fields), -1)
 
-    def of(self, digits: Sequence[Array]) -> Array:
-        """The rows that stand there on the axes: int64 of shape (rows, the fields of ``Load``).
+    def at(self, digits: Sequence[Array]) -> Array:
+        """The rows at these places on the axes: int64 of shape (rows, the fields of ``TokenCounts``).
 
         Raises
         ------
@@ -144,33 +147,33 @@ class Loads:
             for axis, digit in zip(grid.inner, inner, strict=True)
             for field, values in zip(axis.fields, axis.values, strict=True)
         }
-        loads = np.empty((len(digits[0]) if digits else 1, len(TokenCounts._fields)), np.int64)
-        numbers = np.zeros(len(loads), np.int64)
+        rows = np.empty((len(digits[0]) if digits else 1, len(TokenCounts._fields)), np.int64)
+        numbers = np.zeros(len(rows), np.int64)
         for axis, digit in zip(grid.images, digits, strict=False):
             numbers = numbers * axis.size + digit
         # Images vary more slowly than token counts, so that equal ones stand together, also where rows were dropped.
-        edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(loads)]
+        edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
         firsts = numbers[edges[:-1]].tolist()
         for number, (begin, end) in zip(firsts, itertools.pairwise(edges), strict=True):
-            loads[begin:end] = self._of_images(number)[1]
+            rows[begin:end] = self._of_images(number)[1]
         for field, column in columns.items():
-            loads[:, TokenCounts._fields.index(field)] = column
-        largest = np.maximum.reduceat(loads, edges[:-1], axis=0)
+            rows[:, TokenCounts._fields.index(field)] = column
+        largest = np.maximum.reduceat(rows, edges[:-1], axis=0)
         for place in np.flatnonzero((largest > self._checked).any(axis=1)).tolist():
             if (largest[place] > self._checked).any():
                 self._check(self._of_images(firsts[place])[0], largest[place])
-        return loads
+        return rows
 
-    def _check(self, one: RequestTokens, largest: Array) -> None:
+    def _check(self, request: RequestTokens, largest: Array) -> None:
         counts: dict[str, Any] = {field: int(largest[TokenCounts._fields.index(field)]) for field in TOKEN_BOUNDS}
-        check_countable(self._bound, dataclasses.replace(one, **counts))
+        check_countable(self._resolved, dataclasses.replace(request, **counts))
         self._checked = largest
 
     def _of_images(self, number: int) -> tuple[RequestTokens, TokenCounts]:
-        """What one combination of the image axes makes of the model's image rule."""
-        if number not in self._known:
-            if len(self._known) > 4096:
-                self._known.clear()
-            made = request_tokens(self._bound.model, **{**self._fixed, **self._grid.image_items(number)})
-            self._known[number] = made, made.token_counts()
-        return self._known[number]
+        """Token counts of a request at one combination of the image axes, by the model's image rule."""
+        if number not in self._by_images:
+            if len(self._by_images) > 4096:
+                self._by_images.clear()
+            request = request_tokens(self._resolved.model, **{**self._fixed, **self._grid.image_items(number)})
+            self._by_images[number] = request, request.token_counts()
+        return self._by_images[number]

@@ -1,4 +1,4 @@
-"""What makes two studies the same: all that their results depend on, and nothing else."""
+"""Identity of a study: a hash of all that its results depend on, and of nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def study_hash(study: Study) -> str:
-    """A hash of the resolved content: models, GPUs, engines and schedules as they are now, not as they are called."""
+    """Hash of a study with models, GPUs, engines and schedules by their present content, not by their names."""
     grid = study.grid
     named: dict[str, set[Any]] = {"model": set(), "gpu": set(), "engine": set(), "schedule": set()}
     base = {**{field.name: field.default for field in dataclasses.fields(Scenario)}, **grid.fixed}

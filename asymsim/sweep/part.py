@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from asymsim.sweep.blocks import Work, blocks
+from asymsim.sweep.blocks import PartStatistics, evaluated_blocks
 from asymsim.sweep.study import Study
 
 
-def run_part(study: Study, part: int, stop: Callable[[], bool] = lambda: False) -> tuple[bytes, Work]:
-    """The file of one part, and what it took."""
-    work = Work()
+def run_part(study: Study, part: int, stop: Callable[[], bool] = lambda: False) -> tuple[bytes, PartStatistics]:
+    """The file of one part, and its statistics."""
+    statistics = PartStatistics()
     first = part * study.part_rows
     last = min(first + study.part_rows, study.grid.rows)
-    made = blocks(study, first, last, work, stop)
+    blocks = evaluated_blocks(study, first, last, statistics, stop)
     if study.format == "reduce":
         from asymsim.sweep.reductions.partial import reduce_blocks
 
-        return reduce_blocks(study, made, work), work
+        return reduce_blocks(study, blocks, statistics), statistics
     from asymsim.sweep.rows import csv_bytes, parquet_bytes
 
-    return (csv_bytes if study.format == "csv" else parquet_bytes)(study, made, work), work
+    return (csv_bytes if study.format == "csv" else parquet_bytes)(study, blocks, statistics), statistics

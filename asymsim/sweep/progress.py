@@ -1,4 +1,4 @@
-"""What a person sees of a long sweep: how far it is, how fast, how long yet, and where the time went."""
+"""Progress of a long sweep: scenarios done, rate and remaining time, and at the end the time by phase."""
 
 from __future__ import annotations
 
@@ -52,16 +52,15 @@ def _span(seconds: float) -> str:
 
 
 def summary(outcome: Outcome) -> list[str]:
-    """What a run did, in lines."""
-    work, lines = outcome.work, []
+    """Lines about a finished run: parts present, rows, rate and time by phase."""
+    statistics, lines = outcome.statistics, []
     if outcome.present:
         lines.append(f"{outcome.present} of {outcome.parts} parts were there already")
-    if work.rows:
-        kept = f", {work.kept:,} kept" if work.kept < work.rows else ""
-        lines.append(
-            f"{work.rows:,} scenarios{kept} in {outcome.wall_s:.1f} s ({work.rows / outcome.wall_s:,.0f} a second)"
-        )
-        total = sum(work.seconds.values())
-        shares = sorted(work.seconds.items(), key=lambda item: -item[1])
-        lines.append("time of all workers: " + ", ".join(f"{phase} {each / total:.1%}" for phase, each in shares))
+    if statistics.rows:
+        kept = f", {statistics.kept:,} kept" if statistics.kept < statistics.rows else ""
+        rate = statistics.rows / outcome.wall_s
+        lines.append(f"{statistics.rows:,} scenarios{kept} in {outcome.wall_s:.1f} s ({rate:,.0f} a second)")
+        total = sum(statistics.seconds.values())
+        shares = sorted(statistics.seconds.items(), key=lambda item: -item[1])
+        lines.append("time of all workers: " + ", ".join(f"{phase} {seconds / total:.1%}" for phase, seconds in shares))
     return lines

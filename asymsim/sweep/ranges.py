@@ -41,12 +41,12 @@ def read_range(content: Mapping[str, Any], where: str, whole: bool) -> list[Any]
             raise InputError(where, dict(content), "give a step above 0, not too small, and no scale")
         if whole and (low.denominator != 1 or step.denominator != 1):
             raise InputError(where, dict(content), "give whole numbers")
-        made: list[Any] = [low + index * step for index in range(int((high - low) / step) + 1)]
+        numbers: list[Any] = [low + index * step for index in range(int((high - low) / step) + 1)]
     else:
         points = values["points"]
         shares = [Fraction(index, max(1, points - 1)) for index in range(points)]
-        made = [low + (high - low) * share for share in shares]
+        numbers = [low + (high - low) * share for share in shares]
         if log:
-            made = [float(low) * float(high / low) ** float(share) for share in shares]
-            made[-1], made[0] = high, low
-    return list(dict.fromkeys(round(each) for each in made)) if whole else made
+            numbers = [float(low) * float(high / low) ** float(share) for share in shares]
+            numbers[-1], numbers[0] = high, low
+    return list(dict.fromkeys(round(number) for number in numbers)) if whole else numbers

@@ -13,20 +13,20 @@ import numpy as np
 
 from asymsim.core.arrays import Array
 from asymsim.sweep.axes import Listed
-from asymsim.sweep.blocks import Block, Work
+from asymsim.sweep.blocks import PartStatistics, RowBlock
 from asymsim.sweep.columns import FIGURES, WHOLE
 from asymsim.sweep.study import Study
 from asymsim.util.parquet import arrow
 
 
-def parquet_bytes(study: Study, made: Iterable[Block], work: Work) -> bytes:
+def parquet_bytes(study: Study, blocks: Iterable[RowBlock], statistics: PartStatistics) -> bytes:
     """A Parquet file of the rows.
 
     Figures are split into their bytes, which compress where a float as a whole does not; fields refer to a
-    dictionary, of which a regular product leaves next to nothing.
+    dictionary, which takes next to no space where the product is regular.
     """
     pa, parquet = arrow()
-    digits, figures = _gathered(study, made, work)
+    digits, figures = _gathered(study, blocks, statistics)
     now = time.perf_counter()
     arrays, names, plain = [], [], []
     for axis, places in zip(study.grid.axes, digits, strict=True):
@@ -56,13 +56,13 @@ def parquet_bytes(study: Study, made: Iterable[Block], work: Work) -> bytes:
         write_statistics=True,
     )
     content: bytes = sink.getvalue().to_pybytes()
-    work.timed("encode", now)
+    statistics.add_time("encode", now)
     return content
 
 
-def csv_bytes(study: Study, made: Iterable[Block], work: Work) -> bytes:
+def csv_bytes(study: Study, blocks: Iterable[RowBlock], statistics: PartStatistics) -> bytes:
     """The rows as CSV with a header, every digit kept; undefined figures are empty."""
-    digits, figures = _gathered(study, made, work)
+    digits, figures = _gathered(study, blocks, statistics)
     now = time.perf_counter()
     columns: dict[str, list[Any]] = {}
     for axis, places in zip(study.grid.axes, digits, strict=True):
@@ -80,7 +80,7 @@ def csv_bytes(study: Study, made: Iterable[Block], work: Work) -> bytes:
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     content = buffer.getvalue().encode()
-    work.timed("encode", now)
+    statistics.add_time("encode", now)
     return content
 
 
@@ -94,22 +94,25 @@ def _cells(values: tuple[Any, ...]) -> list[Any]:
     return [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
 
 
-def _gathered(study: Study, made: Iterable[Block], work: Work) -> tuple[list[Array], dict[str, Array]]:
+def _gathered(
+    study: Study, blocks: Iterable[RowBlock], statistics: PartStatistics
+) -> tuple[list[Array], dict[str, Array]]:
     """The places on each axis, and the figures, of all rows of a part."""
     grid = study.grid
     digits: list[list[Array]] = [[] for _ in grid.axes]
     figures: dict[str, list[Array]] = {name: [] for name in study.figures}
-    for block in made:
+    for block in blocks:
         now = time.perf_counter()
-        outer = [np.full(len(block.rows), grid.outer_digit(axis, block.setting)) for axis in grid.outer]
-        for places, own in zip(digits, (*outer, *block.digits), strict=True):
-            places.append(own)
+        outer = [np.full(len(block.rows), grid.outer_digit(axis, block.configuration)) for axis in grid.outer]
+        for gathered, places in zip(digits, (*outer, *block.digits), strict=True):
+            gathered.append(places)
         for name, columns in figures.items():
             columns.append(block.figures[name].astype(_type(study, name)))
-        work.timed("gather", now)
+        statistics.add_time("gather", now)
     empty = np.zeros(0, np.int64)
-    return [np.concatenate(each) if each else empty for each in digits], {
-        name: np.concatenate(each) if each else np.zeros(0, _type(study, name)) for name, each in figures.items()
+    return [np.concatenate(places) if places else empty for places in digits], {
+        name: np.concatenate(columns) if columns else np.zeros(0, _type(study, name))
+        for name, columns in figures.items()
     }
 
 

@@ -15,29 +15,29 @@ from typing import Any
 
 from asymsim.estimator.resolve import resolve
 from asymsim.estimator.token_counts import scenario_tokens
-from asymsim.sweep.blocks import StoppedError, Work
-from asymsim.sweep.outcome import result_of
+from asymsim.sweep.blocks import PartStatistics, StoppedError
 from asymsim.sweep.part import run_part
+from asymsim.sweep.result import result_of
 from asymsim.sweep.store import Store
 from asymsim.sweep.study import Study
 from asymsim.sweep.study_file import parse_study
 from asymsim.util.errors import InputError, UnknownNameError
 from asymsim.util.parquet import arrow
 
-Parts = Generator[tuple[int, bytes, Work], None, None]
+Parts = Generator[tuple[int, bytes, PartStatistics], None, None]
 # More than this only with the user's consent: months of work.
 UNASKED_ROWS = 10**12
-# Settings tried before the start, so that a bad combination shows at once.
-TRIED_SETTINGS = 2048
+# Configurations resolved before the start, so that a bad combination shows at once.
+TRIED_CONFIGURATIONS = 2048
 
 
 @dataclass
 class Outcome:
-    """A finished study: where it lies, its reductions, and what this run took."""
+    """A finished study: its path, its reductions, and the statistics of this run."""
 
     path: Path
     result: dict[str, Any] | None
-    work: Work
+    statistics: PartStatistics
     wall_s: float
     parts: int
     present: int
@@ -77,21 +77,21 @@ def run_study(
         raise InputError("study", f"{study.grid.rows:.3g} scenarios", "is more than 1e12; start it with --yes")
     if study.format == "parquet":
         arrow()
-    _try_settings(study)
+    _try_configurations(study)
     store = Store(study, out)
     missing = store.missing()
     begun = time.perf_counter()
-    work = Work()
+    statistics = PartStatistics()
     todo = sum(min(study.part_rows, study.grid.rows - part * study.part_rows) for part in missing)
     source = _on_threads(study, missing, workers) if client is None else _on_cluster(study, missing, client)
     try:
-        for part, content, own in source:
+        for part, content, part_statistics in source:
             now = time.perf_counter()
             store.write(part, content)
-            own.timed("write", now)
-            work.join(own)
+            part_statistics.add_time("write", now)
+            statistics.add(part_statistics)
             if progress is not None:
-                progress(work.rows, todo)
+                progress(statistics.rows, todo)
     finally:
         source.close()
     result = None
@@ -101,18 +101,18 @@ def run_study(
         else:
             now = time.perf_counter()
             result = result_of(study, store.merged())
-            work.timed("merge", now)
+            statistics.add_time("merge", now)
     store.finish(result)
     wall_s = time.perf_counter() - begun
     path = store.folder if result is None else store.result_path
-    return Outcome(path, result, work, wall_s, study.parts, study.parts - len(missing))
+    return Outcome(path, result, statistics, wall_s, study.parts, study.parts - len(missing))
 
 
-def _try_settings(study: Study) -> None:
+def _try_configurations(study: Study) -> None:
     grid = study.grid
-    for number in range(min(grid.settings, TRIED_SETTINGS)):
+    for number in range(min(grid.configurations, TRIED_CONFIGURATIONS)):
         try:
-            scenario = grid.scenario(number * grid.rows_per_setting)
+            scenario = grid.scenario(number * grid.rows_per_configuration)
             scenario_tokens(scenario, resolve(scenario).model)
         except InputError as error:
             if study.only_possible and not isinstance(error, UnknownNameError):
@@ -137,11 +137,11 @@ def _on_threads(study: Study, parts: Sequence[int], workers: int | None) -> Part
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 part = running.pop(future)
-                content, work = future.result()
+                content, statistics = future.result()
                 following = next(rest, None)
                 if following is not None:
                     running[pool.submit(run_part, study, following, stopped.is_set)] = following
-                yield part, content, work
+                yield part, content, statistics
     finally:
         stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -162,14 +162,14 @@ def _on_cluster(study: Study, parts: Sequence[int], client: Any) -> Parts:
         finished = as_completed([future for future, _ in running.values()])
         for future in finished:
             _, part = running.pop(future.key)
-            content, work = future.result()
+            content, statistics = future.result()
             future.release()
             following = next(rest, None)
             if following is not None:
                 more = submit(following)
                 running[more.key] = (more, following)
                 finished.add(more)
-            yield part, content, work
+            yield part, content, statistics
     finally:
         client.cancel([future for future, _ in running.values()])
 
@@ -184,7 +184,7 @@ def _study(hash: str, name: str, document: str) -> Study:
     return study
 
 
-def remote_part(document: dict[str, Any], name: str, hash: str, part: int) -> tuple[bytes, Work]:
+def remote_part(document: dict[str, Any], name: str, hash: str, part: int) -> tuple[bytes, PartStatistics]:
     """One part, on a worker of a cluster."""
     import json
 

@@ -14,7 +14,7 @@ from asymsim.util.errors import InputError
 from asymsim.util.files import make_folder, write_file
 from asymsim.util.version import __version__
 
-# pyarrow and those who read through it skip names that begin so.
+# pyarrow skips names that begin with an underscore.
 STUDY_FILE = "_study.json"
 RESULT_FILE = "result.json"
 _ENDINGS = {"parquet": "parquet", "csv": "csv", "reduce": "partial"}
@@ -74,7 +74,7 @@ class Store:
         return states
 
     def finish(self, result: dict[str, Any] | None) -> None:
-        """Write the result, if any, and remove what was only a step to it."""
+        """Write the result, if any, and remove files that were only a step to it."""
         if result is not None:
             write_file(self.result_path, json.dumps(result, indent=1) + "\n")
         leftovers = [path for path in self.folder.glob(".*.part") if not _alive(path)]
@@ -93,10 +93,10 @@ class Store:
             If it cannot be read.
         """
         try:
-            found: dict[str, Any] = json.loads(self.result_path.read_text())
+            result: dict[str, Any] = json.loads(self.result_path.read_text())
         except (OSError, ValueError) as error:
             raise InputError("out", str(self.result_path), f"cannot be read ({error}); delete it") from None
-        return found
+        return result
 
 
 def _alive(aside: Path) -> bool:

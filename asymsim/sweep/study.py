@@ -1,4 +1,4 @@
-"""A study: what is fixed, what varies, which rows count and what is kept of them; read from TOML."""
+"""Study: the fixed fields, axes, filters, output and reductions of a sweep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asymsim.sweep.reductions.counts import Reducer
 
 @dataclass(frozen=True)
 class Study:
-    """A sweep as it was asked for.
+    """A sweep, as its file describes it.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Study:
     filters : tuple of Condition
         Rows that fail one are left out.
     only_possible : bool
-        Leave out settings that cannot be, such as a number format that the GPU lacks, instead of refusing them.
+        Leave out configurations that cannot be, such as a number format that the GPU lacks, instead of refusing them.
     figures : tuple of str
         Columns of the rows, or those shown with rows that a reduction keeps.
     format : str

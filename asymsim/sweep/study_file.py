@@ -19,20 +19,15 @@ from asymsim.sweep.study import Study
 from asymsim.util.errors import InputError, UnknownNameError
 from asymsim.util.toml import Reader, choice, each, integer, table
 
-# Least and most rows of a part, and how many parts there shall be in between: what a run that is killed may lose
-# of each worker, and enough of them for all workers to have some.
+# Least and most rows of a part, and the number of parts in between. A run that is killed loses a part of each worker;
+# there should be enough parts for all workers.
 PART_ROWS = {"parquet": (1 << 17, 1 << 20, 64), "csv": (1 << 16, 1 << 18, 64), "reduce": (1 << 16, 1 << 26, 256)}
 
 
 LARGEST_PART = 1 << 26
-
-
 LARGEST_PRODUCT = 10**18
-
-
-# A filter on the setting itself.
+# A filter on the configuration itself.
 POSSIBLE = "possible"
-
 
 DEFAULT_FIGURES = ("ttft_s", "tpot_s", "peak_bytes")
 
@@ -58,8 +53,8 @@ def read_study(path: str | Path) -> Study:
 
 def parse_study(content: Mapping[str, Any], name: str) -> Study:
     """The study that a parsed file describes."""
-    known: dict[str, Reader] = dict.fromkeys(("scenario", "axes", "filters", "output", "reduce"), _as_is)
-    values = table(content, "study", known)
+    readers: dict[str, Reader] = dict.fromkeys(("scenario", "axes", "filters", "output", "reduce"), _unchecked)
+    values = table(content, "study", readers)
     fixed = values.get("scenario", {})
     if not isinstance(fixed, Mapping):
         raise InputError("scenario", fixed, "give a table of fields")
@@ -79,11 +74,11 @@ def parse_study(content: Mapping[str, Any], name: str) -> Study:
     format = output.get("format", "reduce" if "reduce" in values else "parquet")
     if format != "reduce" and "reduce" in values:
         raise InputError("output: format", format, 'rows or reductions: leave out [[reduce]], or write "reduce"')
-    comparable = _known(grid)
+    comparable = _comparable_names(grid)
     conditions = values.get("filters", [])
     only_possible = isinstance(conditions, list) and POSSIBLE in conditions
     if only_possible:
-        conditions = [each for each in conditions if each != POSSIBLE]
+        conditions = [condition for condition in conditions if condition != POSSIBLE]
     study = Study(
         name=name,
         grid=grid,
@@ -105,7 +100,7 @@ def _part_rows(format: str, rows: int) -> int:
     return min(max(least, 1 << (rows // parts).bit_length()), most)
 
 
-def _known(grid: Grid) -> tuple[str, ...]:
+def _comparable_names(grid: Grid) -> tuple[str, ...]:
     """All fields, and all settings that a method has or the study names."""
     names = {SETTINGS + field.name for kind in registered_methods().values() for field in dataclasses.fields(kind)}
     tables = [
@@ -121,7 +116,7 @@ def _known(grid: Grid) -> tuple[str, ...]:
     return (*FIELDS, *sorted(names), *grid.varied)
 
 
-def _as_is(value: object, _where: str) -> object:
+def _unchecked(value: object, _where: str) -> object:
     return value
 
 

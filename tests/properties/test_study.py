@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from asymsim.estimator.estimate import estimate
 from asymsim.estimator.result import Estimate
-from asymsim.sweep.blocks import Work, blocks
+from asymsim.sweep.blocks import PartStatistics, evaluated_blocks
 from asymsim.sweep.columns import FIGURES
 from asymsim.sweep.conditions import Condition
 from asymsim.sweep.reductions.counts import Histogram, Objectives, Quantiles, Reducer
@@ -85,7 +85,7 @@ def single(one: Estimate) -> dict[str, Any]:
 def test_every_row_is_the_single_estimate(content: dict[str, Any]) -> None:
     study = parse_study(content, "property")
     rows = 0
-    for block in blocks(study, 0, study.grid.rows, Work(), lambda: False):
+    for block in evaluated_blocks(study, 0, study.grid.rows, PartStatistics(), lambda: False):
         rows += len(block.rows)
         for place in {0, len(block.rows) // 2, len(block.rows) - 1}:
             scenario = study.grid.scenario(int(block.rows[place]))
@@ -107,7 +107,7 @@ def test_any_rows_can_be_made_alone(content: dict[str, Any], part_rows: int, dat
     study = parse_study(content, "property")
 
     def made(first: int, last: int) -> tuple[list[int], list[float]]:
-        found = list(blocks(study, first, last, Work(), lambda: False))
+        found = list(evaluated_blocks(study, first, last, PartStatistics(), lambda: False))
         return [row for block in found for row in block.rows.tolist()], [
             value for block in found for value in block.figures["e2e_s"].tolist()
         ]
@@ -149,9 +149,9 @@ def test_reductions_depend_on_no_order(reducer: Reducer, data: st.DataObject) ->
             states.append(reducer.merge(one, states.pop()))
         return states[0]
 
-    whole = reducer.told(reducer.add(reducer.start(), rows, {"x": x, "y": y}))
+    whole = reducer.result(reducer.add(reducer.start(), rows, {"x": x, "y": y}))
     order = data.draw(st.permutations(range(count)))
-    assert reducer.told(state(list(order), data.draw(st.lists(st.integers(0, count), max_size=4)))) == whole
+    assert reducer.result(state(list(order), data.draw(st.lists(st.integers(0, count), max_size=4)))) == whole
     assert whole == naive(reducer, x, y)
 
 
@@ -184,7 +184,7 @@ def naive(reducer: Reducer, x: Any, y: Any) -> dict[str, Any]:
         front = [row for row in both_known if not beaten(row)]
         return {"rows": sorted(front, key=lambda row: x[row])}
     assert isinstance(reducer, Quantiles)
-    told = reducer.told(reducer.add(reducer.start(), np.arange(len(x)), {"x": x}))
+    told = reducer.result(reducer.add(reducer.start(), np.arange(len(x)), {"x": x}))
     ranked = sorted(x[row] for row in known)
     for each in told.get("quantiles", []):
         value = ranked[max(1, math.ceil(each["at"] * len(ranked))) - 1]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from asymsim.estimator.estimate import estimate
 from asymsim.estimator.result import Estimate
 from asymsim.estimator.scenario import Scenario
-from asymsim.sweep.block import FIGURES
 from asymsim.sweep.evaluate import COLUMNS, evaluate
+from asymsim.sweep.evaluator import FIGURES
 
 SCENARIOS = {
     "dense": Scenario(model="llava-1.5-7b"),

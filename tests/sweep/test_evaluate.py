@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from asymsim.estimator.scenario import Scenario
-from asymsim.sweep.block import BLOCK_ROWS, FIGURES, MEDIANS
 from asymsim.sweep.evaluate import COLUMNS, evaluate
+from asymsim.sweep.evaluator import BLOCK_ROWS, FIGURES, MEDIANS
 from asymsim.util.errors import InputError, UnknownNameError
 
 LLAVA = Scenario(model="llava-1.5-7b")

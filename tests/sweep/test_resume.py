@@ -120,7 +120,7 @@ def test_a_finished_study_is_left_as_it_is(tmp_path: Path) -> None:
     first = run_study(study, tmp_path / "out")
     before = contents(tmp_path / "out")
     again = run_study(study, tmp_path / "out")
-    assert (again.work.rows, again.present, again.result) == (0, study.parts, first.result)
+    assert (again.statistics.rows, again.present, again.result) == (0, study.parts, first.result)
     assert contents(tmp_path / "out") == before
     assert first.path.name == "result.json"
 
@@ -131,7 +131,7 @@ def test_missing_parts_alone_are_made(tmp_path: Path) -> None:
     before = contents(tmp_path / "out")
     for number in (0, 7, study.parts - 1):
         (outcome.path / f"part-{number:06d}.parquet").unlink()
-    assert run_study(study, tmp_path / "out").work.rows == 3 * study.part_rows
+    assert run_study(study, tmp_path / "out").statistics.rows == 3 * study.part_rows
     assert contents(tmp_path / "out") == before
 
 
@@ -195,5 +195,5 @@ def test_a_local_cluster_gives_the_same_bytes_even_if_a_worker_is_killed(tmp_pat
 
         outcome = run_study(study, tmp_path / "there", client=client, progress=kill)
     assert killed.is_set()
-    assert outcome.work.rows == study.grid.rows
+    assert outcome.statistics.rows == study.grid.rows
     assert contents(tmp_path / "there") == contents(tmp_path / "here")

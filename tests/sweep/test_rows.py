@@ -60,7 +60,7 @@ def test_pyarrow_reads_every_row(outcome: Outcome) -> None:
 def test_pandas_reads_the_folder(outcome: Outcome) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(outcome.path)
-    assert len(frame) == outcome.work.rows
+    assert len(frame) == outcome.statistics.rows
     assert set(frame["gpu"].unique()) == {"h100_sxm", "l4"}
     assert frame["keep"].isna().mean() == pytest.approx(1 / 3)
 
@@ -68,7 +68,7 @@ def test_pandas_reads_the_folder(outcome: Outcome) -> None:
 def test_polars_reads_the_folder(outcome: Outcome) -> None:
     polars = pytest.importorskip("polars")
     frame = polars.read_parquet(outcome.path / "*.parquet")
-    assert frame.shape == (outcome.work.rows, 10)
+    assert frame.shape == (outcome.statistics.rows, 10)
     assert frame["text_tokens"].min() >= 1
 
 
@@ -125,7 +125,7 @@ def test_parts_of_csv_have_a_header_and_all_digits(tmp_path: Path) -> None:
 
 def test_a_study_without_axes_is_one_row(tmp_path: Path) -> None:
     asked = parse_study({"scenario": {"model": "llava-1.5-7b"}, "output": {"format": "csv"}}, "one")
-    assert run_study(asked, tmp_path).work.rows == 1
+    assert run_study(asked, tmp_path).statistics.rows == 1
 
 
 def test_no_row_left_is_an_empty_file(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_no_row_left_is_an_empty_file(tmp_path: Path) -> None:
     }
     outcome = run_study(parse_study(content, "none"), tmp_path)
     table = parquet.read_table(outcome.path)
-    assert (table.num_rows, outcome.work.kept) == (0, 0)
+    assert (table.num_rows, outcome.statistics.kept) == (0, 0)
     assert table.column_names == ["gpu", "text_tokens", "ttft_s", "tpot_s", "peak_bytes"]
 
 

@@ -61,7 +61,7 @@ def test_axes_that_make_settings_come_first_and_token_counts_last() -> None:
         "order",
     ).grid
     assert grid.varied == ("settings.layer", "method", "keep", "model", "num_images", "text_tokens")
-    assert (grid.rows, grid.settings) == (16, 4)
+    assert (grid.rows, grid.configurations) == (16, 4)
     scenario = grid.scenario(11)
     assert (scenario.settings["layer"], scenario.keep, scenario.num_images, scenario.text_tokens) == (3, 0.5, 3, 2)
 
@@ -122,7 +122,7 @@ def test_filters_leave_out_rows(tmp_path: Path) -> None:
         if scenario.text_tokens < 100 or scenario.gpu == "l4" or scenario.keep in (None, 0.5) or impossible:
             continue
         expected += estimate(scenario).latency.ttft_s.p50 < 0.02
-    assert outcome.work.kept == expected > 0
+    assert outcome.statistics.kept == expected > 0
     # A keep that is not given meets no comparison, not even that it is unequal.
     assert "none" not in (outcome.path / "part-000000.csv").read_text()
 

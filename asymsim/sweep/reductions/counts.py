@@ -1,4 +1,4 @@
-"""Reductions in the worker: counts that add up to the same whatever the order and the number of workers.
+"""Reductions to counts: histograms, quantiles and SLO counts, the same for any order and number of workers.
 
 A state is a dictionary of integer arrays, and of floats that are only ever compared, never added.
 """
@@ -12,17 +12,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from asymsim.core.arrays import Array
-from asymsim.sweep.conditions import Condition, Named
+from asymsim.sweep.conditions import Condition, ValuesByName
 
 State = dict[str, Any]
 
 
 class Reducer(Protocol):
-    """What a reduction is: an empty state, more rows, two states in one, and what is told in the end."""
+    """A reduction: the state of no rows, of more rows, of two states together, and its result."""
 
     @property
     def name(self) -> str:
-        """What the result calls it."""
+        """Name in the result."""
 
     @property
     def by(self) -> tuple[str, ...]:
@@ -35,13 +35,13 @@ class Reducer(Protocol):
     def start(self) -> State:
         """The state of no rows."""
 
-    def add(self, state: State, rows: Array, values: Named) -> State:
+    def add(self, state: State, rows: Array, values: ValuesByName) -> State:
         """The state with more rows: their numbers, and fields and figures by name."""
 
     def merge(self, one: State, other: State) -> State:
         """The state of the rows of both."""
 
-    def told(self, state: State) -> dict[str, Any]:
+    def result(self, state: State) -> dict[str, Any]:
         """The result; row numbers under the key ``rows`` are replaced by their scenarios."""
 
 
@@ -61,16 +61,16 @@ class Histogram:
     def start(self) -> State:
         return {"counts": np.zeros(len(self.edges) + 2, np.int64)}
 
-    def add(self, state: State, rows: Array, values: Named) -> State:
+    def add(self, state: State, rows: Array, values: ValuesByName) -> State:
         # nan sorts behind every edge.
-        given = values[self.figure]
-        places = np.where(np.isnan(given), len(self.edges) + 1, np.searchsorted(self.edges, given, side="right"))
+        figure = values[self.figure]
+        places = np.where(np.isnan(figure), len(self.edges) + 1, np.searchsorted(self.edges, figure, side="right"))
         return {"counts": state["counts"] + np.bincount(places, minlength=len(self.edges) + 2)}
 
     def merge(self, one: State, other: State) -> State:
         return {"counts": one["counts"] + other["counts"]}
 
-    def told(self, state: State) -> dict[str, Any]:
+    def result(self, state: State) -> dict[str, Any]:
         counts = state["counts"].tolist()
         return {
             "edges": list(self.edges),
@@ -105,10 +105,10 @@ class Quantiles:
         empty = np.zeros(0, np.int64)
         return {"first": 0, "counts": empty, "undefined": 0, "least": math.inf, "most": -math.inf}
 
-    def add(self, state: State, rows: Array, values: Named) -> State:
-        given = values[self.figure].astype(np.float64)
-        defined = given[~np.isnan(given)]
-        more = {**self.start(), "undefined": len(given) - len(defined)}
+    def add(self, state: State, rows: Array, values: ValuesByName) -> State:
+        figure = values[self.figure].astype(np.float64)
+        defined = figure[~np.isnan(figure)]
+        more = {**self.start(), "undefined": len(figure) - len(defined)}
         if len(defined):
             # Adding 0 turns -0 into 0.
             buckets = _ordered(defined + 0.0) >> (52 - MANTISSA_BITS)
@@ -130,11 +130,11 @@ class Quantiles:
         if not len(one["counts"]) or not len(other["counts"]):
             return {**(one if len(one["counts"]) else other), "undefined": undefined}
         first = min(one["first"], other["first"])
-        last = max(each["first"] + len(each["counts"]) for each in (one, other))
+        last = max(state["first"] + len(state["counts"]) for state in (one, other))
         counts = np.zeros(last - first, np.int64)
-        for each in (one, other):
-            begin = each["first"] - first
-            counts[begin : begin + len(each["counts"])] += each["counts"]
+        for state in (one, other):
+            begin = state["first"] - first
+            counts[begin : begin + len(state["counts"])] += state["counts"]
         return {
             "first": first,
             "counts": counts,
@@ -143,7 +143,7 @@ class Quantiles:
             "most": max(one["most"], other["most"]),
         }
 
-    def told(self, state: State) -> dict[str, Any]:
+    def result(self, state: State) -> dict[str, Any]:
         total = int(state["counts"].sum())
         result: dict[str, Any] = {"count": total, "undefined": int(state["undefined"])}
         if total:
@@ -185,16 +185,16 @@ class Objectives:
     def start(self) -> State:
         return {"counts": np.zeros(len(self.conditions) + 2, np.int64)}
 
-    def add(self, state: State, rows: Array, values: Named) -> State:
+    def add(self, state: State, rows: Array, values: ValuesByName) -> State:
         met = [condition.met(values, len(rows)) for condition in self.conditions]
-        everything = np.logical_and.reduce(met) if met else np.ones(len(rows), bool)
-        counts = [len(rows), *(np.count_nonzero(each) for each in (*met, everything))]
+        all_met = np.logical_and.reduce(met) if met else np.ones(len(rows), bool)
+        counts = [len(rows), *(np.count_nonzero(column) for column in (*met, all_met))]
         return {"counts": state["counts"] + np.array(counts, np.int64)}
 
     def merge(self, one: State, other: State) -> State:
         return {"counts": one["counts"] + other["counts"]}
 
-    def told(self, state: State) -> dict[str, Any]:
+    def result(self, state: State) -> dict[str, Any]:
         counts = state["counts"].tolist()
-        each = {condition.text: count for condition, count in zip(self.conditions, counts[1:-1], strict=True)}
-        return {"count": counts[0], "met": each, "all": counts[-1]}
+        met = {condition.text: count for condition, count in zip(self.conditions, counts[1:-1], strict=True)}
+        return {"count": counts[0], "met": met, "all": counts[-1]}

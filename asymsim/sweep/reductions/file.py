@@ -37,11 +37,11 @@ def read_reducers(content: object, axes: Sequence[Axis], fields: Sequence[str]) 
     """
     if not isinstance(content, list) or not content:
         raise InputError("reduce", content, "add a [[reduce]] table: what shall be left of the rows?")
-    made = [_reducer(each, f"reduce {count}", axes, fields) for count, each in enumerate(content, start=1)]
-    for count, reducer in enumerate(made, start=1):
-        if any(reducer.name == other.name for other in made[: count - 1]):
+    reducers = [_reducer(entry, f"reduce {count}", axes, fields) for count, entry in enumerate(content, start=1)]
+    for count, reducer in enumerate(reducers, start=1):
+        if any(reducer.name == other.name for other in reducers[: count - 1]):
             raise InputError(f"reduce {count}: name", reducer.name, "is given twice")
-    return tuple(made)
+    return tuple(reducers)
 
 
 def _reducer(content: Any, where: str, axes: Sequence[Axis], fields: Sequence[str]) -> Reducer:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from asymsim.core.arrays import Array
-from asymsim.sweep.conditions import Named
+from asymsim.sweep.conditions import ValuesByName
 from asymsim.sweep.reductions.counts import State
 
 
@@ -29,7 +29,7 @@ class Top:
     def start(self) -> State:
         return {"rows": np.zeros(0, np.int64), "costs": np.zeros(0)}
 
-    def add(self, state: State, rows: Array, values: Named) -> State:
+    def add(self, state: State, rows: Array, values: ValuesByName) -> State:
         costs = _costs(values[self.figure], self.largest)
         full = len(state["costs"]) == self.count
         chosen = np.flatnonzero(costs <= state["costs"][-1]) if full else np.flatnonzero(~np.isnan(costs))
@@ -42,7 +42,7 @@ class Top:
         best = np.lexsort((rows, costs))[: self.count]
         return {"rows": rows[best], "costs": costs[best]}
 
-    def told(self, state: State) -> dict[str, Any]:
+    def result(self, state: State) -> dict[str, Any]:
         return {"rows": state["rows"].tolist()}
 
 
@@ -62,7 +62,7 @@ class Pareto:
     def start(self) -> State:
         return {"rows": np.zeros(0, np.int64), "first": np.zeros(0), "second": np.zeros(0)}
 
-    def add(self, state: State, rows: Array, values: Named) -> State:
+    def add(self, state: State, rows: Array, values: ValuesByName) -> State:
         first, second = (_costs(values[name], up) for name, up in zip(self.figures, self.largest, strict=True))
         open_ = ~(np.isnan(first) | np.isnan(second))
         if len(state["rows"]):
@@ -82,7 +82,7 @@ class Pareto:
         chosen = (second < before) | (np.arange(len(rows)) == 0)
         return {"rows": rows[chosen], "first": first[chosen], "second": second[chosen]}
 
-    def told(self, state: State) -> dict[str, Any]:
+    def result(self, state: State) -> dict[str, Any]:
         return {"rows": state["rows"].tolist()}
 
 
