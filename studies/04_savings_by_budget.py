@@ -148,7 +148,7 @@ def draw(rows: list[Row]) -> Figure:
         low, high = max(LOWEST_PERCENT, min(values)), max(values)
         axes[line][0].set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
     legend(figure, axes[-1], 5)
-    figure.suptitle(f"What pruning saves: {rows[0]['model']} on {rows[0]['gpu']}, one request", fontsize=10)
+    figure.suptitle(f"Savings of pruning: {rows[0]['model']} on {rows[0]['gpu']}, one request", fontsize=10)
     return figure
 
 

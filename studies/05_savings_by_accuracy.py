@@ -146,9 +146,7 @@ def draw(rows: list[Row]) -> Figure:
             below = "accuracy kept (%)" if line == len(SAVED) - 1 else ""
             plain(panel, title, below, label if column == 0 else "")
     legend(figure, list(axes[0]), 5)
-    figure.suptitle(
-        f"What pruning saves on {drawn[0]['gpu']}, against the accuracy that it was measured to keep", fontsize=10
-    )
+    figure.suptitle(f"Savings of pruning on {drawn[0]['gpu']}, against the measured accuracy", fontsize=10)
     return figure
 
 

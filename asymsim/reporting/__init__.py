@@ -1,1 +1,1 @@
-"""Tables, listings and figures for people; nothing is computed here."""
+"""Tables, listings and figures for people, made from finished results without computing any."""

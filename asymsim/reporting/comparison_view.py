@@ -9,10 +9,10 @@ from asymsim.reporting.tables import Rows, heading, number, percent, seconds, sh
 
 
 def comparison_parts(rows: Rows, budget: float, match: str) -> list[Any]:
-    """Methods side by side, and below what is to be said of each."""
+    """Methods side by side, with remarks on them below."""
     only_kv = {row["family"] for row in rows[1:]} == {"kv"}
-    what = "cache after prefill" if only_kv else "mean visual tokens"
-    wanted = f"keep = {share(budget)}" if match == "keep" else f"{100 * budget:.4g} % of the {what}"
+    share_of = "cache after prefill" if only_kv else "mean visual tokens"
+    budget_text = f"keep = {share(budget)}" if match == "keep" else f"{100 * budget:.4g} % of the {share_of}"
     columns = [("method", "left"), ("keep", "right"), ("visual\ntokens", "right")]
     columns += [
         (name, "right")
@@ -27,18 +27,18 @@ def comparison_parts(rows: Rows, budget: float, match: str) -> list[Any]:
             "selection\nin TTFT",
         )
     ]
-    title = f"{rows[0]['model']} on {rows[0]['gpu']}: methods at {wanted}"
+    title = f"{rows[0]['model']} on {rows[0]['gpu']}: methods at {budget_text}"
     slower = [f"  - {row['method']}: {row['slower']}" for row in rows if row["slower"]]
     return [heading(title), table(columns, [_compared(row) for row in rows]), *notes(rows), *slower]
 
 
 def notes(rows: Rows) -> list[str]:
-    """Each remark once, after the methods that it is about."""
-    about: dict[str, dict[str, None]] = {}
+    """Each remark once, after the names of its methods."""
+    methods_by_note: dict[str, dict[str, None]] = {}
     for row in rows:
         for note in filter(None, row["note"].split("; ")):
-            about.setdefault(note, {})[row["method"]] = None
-    return [f"  * {', '.join(names)}: {note}" for note, names in about.items()]
+            methods_by_note.setdefault(note, {})[row["method"]] = None
+    return [f"  * {', '.join(names)}: {note}" for note, names in methods_by_note.items()]
 
 
 def _compared(row: Mapping[str, Any]) -> list[str]:
@@ -58,13 +58,13 @@ def _compared(row: Mapping[str, Any]) -> list[str]:
 
 
 def break_even_parts(rows: Rows) -> list[Any]:
-    """Methods down, GPUs and batch sizes across: the largest keep that still saves time to first token."""
+    """The largest keep that still saves time to first token: methods down, GPUs and batch sizes across."""
     cells = list(dict.fromkeys((row["gpu"], row["batch_size"]) for row in rows))
     columns = [("method", "left"), *((f"{gpu}\nbatch {batch}", "right") for gpu, batch in cells)]
     lines = []
     for method in dict.fromkeys(row["method"] for row in rows):
-        own = {(row["gpu"], row["batch_size"]): row for row in rows if row["method"] == method}
-        lines.append([method, *(share(own[cell]["break_even_keep"]) for cell in cells)])
+        by_cell = {(row["gpu"], row["batch_size"]): row for row in rows if row["method"] == method}
+        lines.append([method, *(share(by_cell[cell]["break_even_keep"]) for cell in cells)])
     title = f"{rows[0]['model']}: the largest keep at which the first token still comes sooner than unpruned"
     remarks = [{"method": row["method"], "note": row["note"]} for row in rows]
     return [heading(title), table(columns, lines), *notes(remarks)]

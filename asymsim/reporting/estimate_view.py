@@ -1,4 +1,4 @@
-"""What the commands show to people: one scenario, methods side by side, savings by budget."""
+"""Tables of ``estimate``: the costs of one scenario, section by section, and its operators."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def runs(values: Sequence[float]) -> str:
 
 
 def estimate_parts(document: Mapping[str, Any]) -> list[Any]:
-    """The result document of one scenario, section by section, and its operators where it lists them."""
+    """Tables of one result document, with its operators where it lists them."""
     from rich import box
     from rich.table import Table
 
     title = heading(f"{document['model']} on {document['gpu']}, {document['schedule']['method']}")
-    made = Table(box=box.SIMPLE_HEAD, show_header=False)
-    made.add_column(style="bold")
-    made.add_column()
-    made.add_column(overflow="fold")
+    sections = Table(box=box.SIMPLE_HEAD, show_header=False)
+    sections.add_column(style="bold")
+    sections.add_column()
+    sections.add_column(overflow="fold")
     for section, lines in _sections(document):
         for index, (name, text) in enumerate(lines):
-            made.add_row("" if index else section, name, text)
-        made.add_section()
+            sections.add_row("" if index else section, name, text)
+        sections.add_section()
     operators = document.get("operators")
-    return [title, made, *([heading("operators"), operators_table(operators)] if operators else [])]
+    return [title, sections, *([heading("operators"), operators_table(operators)] if operators else [])]
 
 
 def _sections(document: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -74,7 +74,7 @@ def _sections(document: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, st
         ("KV entries by layer at the end", runs(schedule["final_kv_tokens_by_layer"])),
     ]
     if schedule["masking"]:
-        plans.append(("masking", "scores are masked, nothing gets shorter"))
+        plans.append(("masking", "scores are masked, no sequence gets shorter"))
     sizes = [
         ("weights", human_bytes(memory["weights_bytes"])),
         ("KV cache, paged", human_bytes(memory["kv_cache_bytes"])),
@@ -98,7 +98,7 @@ def _sections(document: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, st
 
 
 def _saved(document: Mapping[str, Any], name: str) -> str:
-    """A share saved, with its interval where it has one."""
+    """The saved share, with its interval where it has one."""
     text = percent(document["savings"][name])
     ends = document["savings_interval"].get(name)
     if ends is None or ends["p05"] is None:
@@ -108,7 +108,7 @@ def _saved(document: Mapping[str, Any], name: str) -> str:
 
 def _interval(time: Mapping[str, Any]) -> str:
     if time["p50"] is None:
-        return f"{DASH} (not defined for this load)"
+        return f"{DASH} (not defined for one output token)"
     if time["p05"] is None or time["p95"] is None:
         return f"{human_seconds(time['p50'])} ({time['source']}: no interval)"
     return (
@@ -118,7 +118,7 @@ def _interval(time: Mapping[str, Any]) -> str:
 
 
 def operators_table(rows: Rows) -> Table:
-    """The operator rows: where they run, their shape, FLOPs and bytes over all executions."""
+    """Table of operators: phase, layers, shape, and FLOPs and bytes over all executions."""
     columns = [(name, "left") for name in ("phase", "operator", "kind", "layers")]
     columns += [(name, "right") for name in ("times", "shape", "FLOPs", "read", "written", "FLOP/byte", "time")]
     return table(columns, [_operator(row) for row in rows])

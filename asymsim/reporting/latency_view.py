@@ -1,4 +1,4 @@
-"""What ``asymsim validate latency`` shows to people."""
+"""Tables of ``validate latency``: errors of operator times and of serving runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _error_cells(row: Mapping[str, Any]) -> list[str]:
 def end_to_end_parts(
     errors: Rows, deployments: Rows, hosts: Mapping[str, Engine], left_out: Mapping[str, int]
 ) -> list[Any]:
-    """Errors of TPOT and TTFT, the queue of each deployment, the hosts, and what is left out."""
+    """Errors of TPOT and TTFT, the queue of each deployment, the hosts, and the rows left out."""
     lines = [[row["operator"], row["rows_of"], *_error_cells(row)] for row in errors]
     judged = [(row["operator"], row) for row in errors if row["judged"]]
     return [
@@ -64,12 +64,12 @@ def end_to_end_parts(
         ),
         heading("by deployment: TTFT = prefill (base + slope batch / 20) + slots x completion interval"),
         _deployment_table(deployments),
-        heading("what the host adds to a step, fitted on one half of the runs"),
+        heading("host time in each engine step, fitted on one half of the runs"),
         table(
             [("engine", "left"), ("median", "right"), ("5 %", "right"), ("95 %", "right"), ("from", "left")],
             [
-                [name, seconds(each.host_s), seconds(each.host_p05_s), seconds(each.host_p95_s), each.source]
-                for name, each in hosts.items()
+                [name, seconds(host.host_s), seconds(host.host_p05_s), seconds(host.host_p95_s), host.source]
+                for name, host in hosts.items()
             ],
         ),
         *(f"{sum(row[name] for row in deployments)} runs {name}: {text}" for name, text in VERDICTS.items()),

@@ -1,4 +1,4 @@
-"""What the catalogue and the registry hold, one row an entry."""
+"""Listings of the catalogue and of the registry of methods, one row an entry."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def model_rows() -> list[dict[str, Any]]:
 
 
 def gpu_rows() -> list[dict[str, Any]]:
-    """GPUs, with their dense peaks and where their times come from."""
+    """GPUs, with their dense peaks and the source of their times."""
     from asymsim.catalogue.fitted_parameters import donors
     from asymsim.catalogue.gpu import gpu_names, load_gpu
 
@@ -84,14 +84,14 @@ def convention_rows() -> list[dict[str, Any]]:
     """Ways to count FLOPs."""
     from asymsim.estimator.flop_conventions import CONVENTIONS
 
-    return [{"convention": name, "source": each.source} for name, each in CONVENTIONS.items()]
+    return [{"convention": name, "source": convention.source} for name, convention in CONVENTIONS.items()]
 
 
-def accuracy_rows(own: str | None = None) -> list[dict[str, Any]]:
-    """Printed accuracy of pruned models, then that of the user's own CSV."""
+def accuracy_rows(user_table: str | None = None) -> list[dict[str, Any]]:
+    """Printed accuracy of pruned models, then the measurements of a user's CSV."""
     from asymsim.catalogue.accuracy import published_accuracy, read_accuracy
 
-    entries = published_accuracy() + (read_accuracy(own) if own is not None else [])
+    entries = published_accuracy() + (read_accuracy(user_table) if user_table is not None else [])
     return [dataclasses.asdict(entry) | {"share_kept": entry.share_kept} for entry in entries]
 
 
@@ -117,7 +117,7 @@ def accuracy_table(rows: Rows) -> Table:
 
 
 def gpu_table(rows: Rows) -> Table:
-    """GPUs with units that people compare them by."""
+    """GPUs in TFLOP/s, GB/s and GiB."""
     columns = [("gpu", "left"), ("fp16", "right"), ("bf16", "right"), ("fp8 TFLOP/s", "right"), ("GB/s", "right")]
     columns += [("memory", "right"), ("times", "left"), ("aliases", "left")]
     lines = [

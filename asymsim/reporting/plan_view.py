@@ -1,4 +1,4 @@
-"""What ``plan`` shows to people."""
+"""Tables and sentences of ``plan``: GPUs by kind and method, the best, and the savings of pruning."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Row = Mapping[str, Any]
 
 
 def plan_parts(document: Row) -> list[Any]:
-    """The plan: a row a GPU and method, the best, what pruning saves, and why some loads meet no fleet."""
+    """The plan: a row a GPU and method, the best of them, savings of pruning, and reasons where no fleet suffices."""
     load = document["load"]["trace"] or document["load"]["workload"]
-    asked = f"{document['request_rate']:.4g} requests/s" + (f" of {load}" if load else "")
+    demand = f"{document['request_rate']:.4g} requests/s" + (f" of {load}" if load else "")
     percentile = f"p{document['percentile']:g}"
-    title = f"Fewest GPUs for {document['model']} at {asked}, {percentile} within {limits_of(document)}"
+    title = f"Fewest GPUs for {document['model']} at {demand}, {percentile} within {limits_of(document)}"
     columns = [
         ("GPU", "left"),
         ("method", "left"),
@@ -67,7 +67,7 @@ def _cells(answer: Row) -> list[str]:
 
 
 def between(low: float | None, high: float | None, unmet: int | None = None) -> str:
-    """An interval of whole numbers; without an upper end where some draws meet the limits with no fleet."""
+    """An interval of whole numbers, without an upper end where no fleet meets the limits in some samples."""
     if high is not None:
         return f"{low:g} to {high:g}"
     if low is None:
@@ -108,9 +108,9 @@ def _savings(document: Row) -> list[str]:
 def saving_text(row: Row) -> str:
     """Such as "2 fewer GPUs with asymvlm at keep 0.5 (2 instead of 4), 90 % between 1 and 2"."""
     saved = row["gpus_saved"]
-    number_of = f"{abs(saved)} {'fewer' if saved > 0 else 'more'} GPU{'s' if abs(saved) != 1 else ''}"
+    difference = f"{abs(saved)} {'fewer' if saved > 0 else 'more'} GPU{'s' if abs(saved) != 1 else ''}"
     text = (
-        f"{number_of if saved else 'no fewer GPUs'} with {way(row)} ({row['gpus']} instead of {row['unpruned_gpus']})"
+        f"{difference if saved else 'no fewer GPUs'} with {way(row)} ({row['gpus']} instead of {row['unpruned_gpus']})"
     )
     low, high = row["gpus_saved_p05"], row["gpus_saved_p95"]
     if low is not None and high is not None:
@@ -131,14 +131,18 @@ def _notes(document: Row) -> list[str]:
     numbers = sorted({answer["num_requests"] for answer in answers})
     counted = f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
     notes = [f"  * each fleet was simulated with {counted} requests, the same for all methods on a GPU"]
-    notes += [f"  * {row['gpu']}, {way(row)}: no fleet will do; {row['why']}" for row in answers if row["gpus"] is None]
+    notes += [
+        f"  * {row['gpu']}, {way(row)}: no fleet meets the limits; {row['why']}"
+        for row in answers
+        if row["gpus"] is None
+    ]
     notes += [
         f"  * {row['gpu']}, {way(row)}: {row['refused']:,} requests are refused, and count as missed"
         for row in answers
         if row["refused"]
     ]
     if document["draws"]:
-        notes.append(f"  * 90 %: the middle of {document['draws']} draws of the latency model's error, tp as it is")
+        notes.append(f"  * 90 %: the middle of {document['draws']} samples of the latency model's error at this tp")
     if document["savings"]:
-        notes.append("  * methods lose accuracy at their keep, which no figure here says")
+        notes.append("  * the accuracy that pruning costs is in none of these figures")
     return notes

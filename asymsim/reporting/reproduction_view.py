@@ -8,12 +8,12 @@ from asymsim.reporting.tables import Rows, heading, percent, share, table
 
 
 def reproduction_parts(rows: Rows) -> list[Any]:
-    """One table a paper; below it, why figures differ."""
+    """One table a paper, with the reasons of differences below it."""
     columns = [("quantity", "left"), ("setting", "left"), ("published", "right"), ("ours", "right")]
     columns += [("unit", "left"), ("off by", "right"), ("status", "left")]
     parts: list[Any] = []
     for paper in dict.fromkeys(row["paper"] for row in rows):
-        here = [row for row in rows if row["paper"] == paper]
+        paper_rows = [row for row in rows if row["paper"] == paper]
         lines = [
             [
                 row["quantity"].replace("_", " "),
@@ -24,9 +24,9 @@ def reproduction_parts(rows: Rows) -> list[Any]:
                 percent(row["error"]),
                 row["status"] + ("" if row["status"] == "reproduced" else "*"),
             ]
-            for row in here
+            for row in paper_rows
         ]
-        reasons = dict.fromkeys(row["note"] for row in here if row["status"] != "reproduced" and row["note"])
+        reasons = dict.fromkeys(row["note"] for row in paper_rows if row["status"] != "reproduced" and row["note"])
         parts += [
             *([""] if parts else []),
             heading(paper),

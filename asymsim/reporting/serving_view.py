@@ -1,4 +1,4 @@
-"""What ``serve-sim`` shows to people."""
+"""Tables of ``serve-sim``: latencies, counts, rates, use, energy and money."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ REFUSED = {"too_long": "too long for the model", "too_large": "too large for the
 
 
 def title_of(document: Mapping[str, Any]) -> str:
-    """What was served, by what, at what load."""
+    """Model, GPUs, method and offered load of a run, in one line."""
     rate, most = document["request_rate"], document["max_concurrency"]
-    what = document["load"]["workload"] or document["load"]["trace"]
-    asked = " at ".join(filter(None, (what, f"{rate:g} requests/s" if isinstance(rate, float) else "")))
+    workload = document["load"]["workload"] or document["load"]["trace"]
+    demand = " at ".join(filter(None, (workload, f"{rate:g} requests/s" if isinstance(rate, float) else "")))
     limit = f"at most {most:,} at once" if most else ""
     method = document["method"] + (f" at keep {document['keep']:g}" if document["keep"] is not None else "")
     where = f"{document['model_id']} on {document['gpus']} x {document['gpu']}"
-    return ", ".join(filter(None, (where, "unpruned" if method == "none" else method, asked, limit)))
+    return ", ".join(filter(None, (where, "unpruned" if method == "none" else method, demand, limit)))
 
 
 def serve_parts(document: Mapping[str, Any]) -> list[Any]:
@@ -47,9 +47,9 @@ def serve_parts(document: Mapping[str, Any]) -> list[Any]:
         for section, entries in _sections(document)[: None if document["completed"] else 1]
         for index, (name, text) in enumerate(entries)
     ]
-    made = table(sections, rows)
-    made.show_header = False
-    return [*parts, made, *_notes(document)]
+    figures_table = table(sections, rows)
+    figures_table.show_header = False
+    return [*parts, figures_table, *_notes(document)]
 
 
 def _of_ms(value: float | None) -> float | None:
@@ -61,8 +61,8 @@ def _warnings(document: Mapping[str, Any]) -> list[str]:
         return ["no request was served"]
     if document["saturated"]:
         return [
-            f"saturated: served {document['served_per_s']:.4g} requests/s of {document['asked_per_s']:.4g} asked; "
-            f"the backlog grew by {document['backlog_growth_per_s']:.4g} a second, so waiting has no mean"
+            f"saturated: served {document['served_per_s']:.4g} requests/s of {document['asked_per_s']:.4g} offered; "
+            f"the backlog grew by {document['backlog_growth_per_s']:.4g} requests a second, so waiting has no mean"
         ]
     if document["saturated"] is None and document["asked_per_s"] is not None:
         return ["too short to tell whether the fleet keeps up: send more requests"]

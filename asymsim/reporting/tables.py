@@ -35,12 +35,12 @@ def csv_text(rows: Rows) -> str:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
-        return " ".join(str(each) for each in value)
+        return " ".join(map(str, value))
     return json.dumps(value) if isinstance(value, dict) else value
 
 
 def plain(value: Any) -> str:
-    """A value as it is, a dash where there is none."""
+    """A value unchanged, or a dash for none."""
     if value is None or value == "":
         return DASH
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
@@ -70,7 +70,7 @@ def number(value: float | None) -> str:
 
 
 def heading(text: str) -> Text:
-    """A line above a table; a title of the table's own would break where the table ends."""
+    """A line above a table. Rich would break a title of the table itself at the table's width."""
     from rich.text import Text
 
     return Text(text, style="bold")
@@ -81,16 +81,16 @@ def table(columns: Iterable[tuple[str, str]], rows: Iterable[Sequence[str]]) -> 
     from rich import box
     from rich.table import Table
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name, side in columns:
-        made.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
+        result.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
-        made.add_row(*row)
-    return made
+        result.add_row(*row)
+    return result
 
 
 def records_table(rows: Rows) -> Table:
-    """Rows of any kind, a column a key; numbers stand to the right."""
+    """Rows of any keys, a column a key, numbers aligned right."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     numeric = {name for name in names if any(isinstance(row.get(name), (int, float)) for row in rows)}
     columns = [(name.replace("_", " "), "right" if name in numeric else "left") for name in names]
@@ -99,7 +99,7 @@ def records_table(rows: Rows) -> Table:
 
 def _short(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(str(each) for each in value) or DASH
+        return ", ".join(map(str, value)) or DASH
     return f"{value:.4g}" if isinstance(value, float) else plain(value)
 
 

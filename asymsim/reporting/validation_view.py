@@ -1,4 +1,4 @@
-"""What ``asymsim validate`` shows to people."""
+"""Tables of ``validate``: kernels, their builds, measured times and pruned outputs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _verdict(row: Any) -> str:
 
 
 def resource_parts(rows: Rows) -> list[Any]:
-    """Registers, memory and matrix instructions of the builds, and why any must not ship."""
+    """Registers, memory and matrix instructions of the builds, and the faults of builds that must not ship."""
     columns = [("kernel", "left"), ("build", "left"), ("target", "left"), ("registers", "right"), ("stack", "right")]
     columns += [("spills", "right"), ("shared", "right"), ("of", "right"), ("PTX FLOPs", "right")]
     columns += [("tile FLOPs", "right"), ("verdict", "left")]

@@ -78,7 +78,7 @@ def test_a_trace_brings_its_own_rate(capsys: pytest.CaptureFixture[str], tmp_pat
 
 def test_no_fleet_will_do(capsys: pytest.CaptureFixture[str]) -> None:
     shown = output(capsys, "--ttft", "0.5")
-    assert "h100_sxm, unpruned: no fleet will do; ttft: p99 is " in shown
+    assert "h100_sxm, unpruned: no fleet meets the limits; ttft: p99 is " in shown
     assert "fewest" not in shown.partition("\n")[2]
 
 

@@ -1,4 +1,4 @@
-"""Goodput of a fleet against the request rate, as PNG bytes."""
+"""Figure of goodput against the offered load, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ ACROSS = 3
 
 
 def goodput_figure(rows: Sequence[Row], title: str = "", percentile: float = 99.0, dpi: int = 200) -> bytes:
-    """Goodput and the share of requests within the limits against the request rate, a column a GPU, as a PNG.
+    """Goodput and the share of requests within the limits against the offered load, a column a GPU, as a PNG.
 
     Parameters
     ----------
     rows : sequence of mapping
         As `asymsim.serving.planning.document.curve_rows` makes them.
     title : str
-        What is served, within which limits.
+        Model and latency limits.
     percentile : float
-        The share of requests, in per cent, that is to meet the limits.
+        Share of requests, in per cent, that must meet the limits.
     dpi : int
         Dots an inch.
 
@@ -38,7 +38,7 @@ def goodput_figure(rows: Sequence[Row], title: str = "", percentile: float = 99.
 
 
 def draw_goodput(rows: Sequence[Row], title: str = "", percentile: float = 99.0) -> Figure:
-    """The figure itself."""
+    """The figure: two panels a kind of GPU, a line a method."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -53,14 +53,14 @@ def draw_goodput(rows: Sequence[Row], title: str = "", percentile: float = 99.0)
     FigureCanvasAgg(figure)
     heights = (2.2, 1.3) * max(1, bands)
     axes = figure.subplots(2 * max(1, bands), across, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for place in range(across * max(1, bands)):
-        band, column = divmod(place, across)
+    for panel in range(across * max(1, bands)):
+        band, column = divmod(panel, across)
         rate, share = axes[2 * band][column], axes[2 * band + 1][column]
-        if place >= len(gpus):
+        if panel >= len(gpus):
             rate.set_axis_off()
             share.set_axis_off()
             continue
-        _column(rate, share, [row for row in rows if row["gpu"] == gpus[place]], ways, percentile)
+        _column(rate, share, [row for row in rows if row["gpu"] == gpus[panel]], ways, percentile)
         share.sharex(rate)
         rate.tick_params(labelbottom=False)
         if not column:
@@ -68,12 +68,12 @@ def draw_goodput(rows: Sequence[Row], title: str = "", percentile: float = 99.0)
             share.set_ylabel("within the\nlimits (%)", fontsize=9)
     if gpus:
         handles, labels = axes[0][0].get_legend_handles_labels()
-        found = dict(zip(labels, handles, strict=True))
+        entries = dict(zip(labels, handles, strict=True))
         figure.legend(
-            found.values(), found, loc="outside lower center", ncols=across + 1, fontsize=8, frameon=False,
+            entries.values(), entries, loc="outside lower center", ncols=across + 1, fontsize=8, frameon=False,
             handlelength=3.5,
         )  # fmt: skip
-    reading = f"marker: the most at which {percentile:g} % meet each limit; a line ends where requests pile up"
+    reading = f"marker: highest load at which {percentile:g} % meet each limit; a line ends where the backlog grows"
     figure.suptitle(f"{title}\n{reading}", fontsize=9 if across > 1 else 6.5)
     return figure
 
@@ -84,23 +84,23 @@ def _column(rate: Axes, share: Axes, rows: Sequence[Row], ways: Sequence[str], p
     fleets = sorted({row["gpus"] for row in rows})
     fleet = f"{fleets[0]} to {fleets[-1]} x " if len(fleets) > 1 else f"{fleets[0]} x " if fleets != [1] else ""
     rate.set_title(fleet + rows[0]["gpu"], fontsize=9)
-    rate.plot((0, top), (0, top), color="0.6", linestyle=(0, (4, 2)), linewidth=1.0, label="all that is asked")
+    rate.plot((0, top), (0, top), color="0.6", linestyle=(0, (4, 2)), linewidth=1.0, label="offered load")
     share.axhline(percentile, color="0.6", linestyle=(0, (4, 2)), linewidth=1.0)
     for index, way in enumerate(ways):
-        own = [row for row in rows if _way(row) == way]
+        way_rows = [row for row in rows if _way(row) == way]
         style: dict[str, Any] = {
             "color": COLORS[index % len(COLORS)],
             "linestyle": LINES[(index + index // len(COLORS)) % len(LINES)],
             "linewidth": 1.2,
         }
-        known = [row for row in own if row["request_goodput"] is not None]
-        rates = [0.0, *(row["request_rate"] for row in known)]
-        rate.plot(rates, [0.0, *(row["request_goodput"] for row in known)], **style)
-        share.plot(rates, [100.0, *(100 * row["slo_share"] for row in known)], **style)
-        end: Any = own[0]["sustained_rate"] if own else None
+        served = [row for row in way_rows if row["request_goodput"] is not None]
+        rates = [0.0, *(row["request_rate"] for row in served)]
+        rate.plot(rates, [0.0, *(row["request_goodput"] for row in served)], **style)
+        share.plot(rates, [100.0, *(100 * row["slo_share"] for row in served)], **style)
+        sustained: Any = way_rows[0]["sustained_rate"] if way_rows else None
         marker: dict[str, Any] = {"marker": MARKERS[index % len(MARKERS)], "markersize": 5, "linestyle": "none"}
-        at = [row["request_goodput"] for row in known if row["request_rate"] == end]
-        rate.plot([end] * len(at), at, color=style["color"], **marker)
+        sustained_goodput = [row["request_goodput"] for row in served if row["request_rate"] == sustained]
+        rate.plot([sustained] * len(sustained_goodput), sustained_goodput, color=style["color"], **marker)
         # One entry of the legend for line and marker.
         rate.plot([], [], label=way, **{**style, **marker, "linestyle": style["linestyle"]})
     for axes in (rate, share):
@@ -110,7 +110,7 @@ def _column(rate: Axes, share: Axes, rows: Sequence[Row], ways: Sequence[str], p
         axes.set_axisbelow(True)
     rate.set_ylim(0, 1.02 * max([row["request_goodput"] or 0.0 for row in rows] + [1e-9]) * 1.05)
     share.set_ylim(0, 105)
-    share.set_xlabel("requests/s asked", fontsize=9)
+    share.set_xlabel("offered load (requests/s)", fontsize=9)
 
 
 def _way(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""Predicted against measured times, a panel an operator class, as PNG bytes."""
+"""Figure of predicted against measured times, a panel an operator class, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def latency_figure(points: Rows, dpi: int = 200) -> bytes:
 
 
 def draw_latency(points: Rows) -> Figure:
-    """The figure itself: log-log, the same measured as predicted on the diagonal."""
+    """The figure, on logarithmic axes: a right prediction lies on the diagonal."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    given = {point["operator"] for point in points}
-    names = [name for name in TITLES if name in given]
+    operators = {point["operator"] for point in points}
+    names = [name for name in TITLES if name in operators]
     columns = max(1, min(COLUMNS if len(names) <= COLUMNS**2 else COLUMNS + 1, len(names)))
     lines = max(1, -(-len(names) // columns))
     side = A4_WIDTH_INCHES / max(columns, COLUMNS)

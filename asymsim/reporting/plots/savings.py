@@ -1,4 +1,4 @@
-"""Figures of results, as PNG bytes; readable at A4 width and in black and white."""
+"""Figure of the savings of methods against the budget, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KV_PANELS = (
 )
 # Curves closer than this, in per cent, cannot be told apart on paper; the panel says so.
 COINCIDE_PERCENT = 2.0
-# A curve below this would flatten all others; the axis stops here and names what leaves it.
+# A curve below this would flatten all others; the axis stops here, and a remark names the methods below.
 LOWEST_PERCENT = -60.0
 
 
@@ -47,7 +47,7 @@ def savings_figure(rows: Rows, dpi: int = 200) -> bytes:
 
 
 def draw_savings(rows: Rows) -> Figure:
-    """The figure itself: a column a model and GPU, a row a saving, a line a method."""
+    """The figure: a column a model and GPU, a row a saving, a line a method."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -73,9 +73,11 @@ def draw_savings(rows: Rows) -> Figure:
     for column, (model, gpu) in enumerate(places):
         axes[0][column].set_title(f"{model}\n{gpu}" if several_gpus else model, fontsize=9)
         axes[-1][column].set_xlabel(xlabel, fontsize=9)
-        here = [row for row in rows if (row["model"], row["gpu"]) == (model, gpu) and row["kept_share"] is not None]
+        panel_rows = [
+            row for row in rows if (row["model"], row["gpu"]) == (model, gpu) and row["kept_share"] is not None
+        ]
         for line, (quantity, _, _) in enumerate(panels):
-            _panel(axes[line][column], here, names, quantity)
+            _panel(axes[line][column], panel_rows, names, quantity)
     for line, (quantity, _, _) in enumerate(panels):
         values = [100 * row[quantity] for row in rows if row[quantity] is not None]
         axes[line][0].set_ylim(max(LOWEST_PERCENT, min([0.0, *values])) - 5, max([20.0, *values]) + 6)
@@ -83,9 +85,9 @@ def draw_savings(rows: Rows) -> Figure:
         axes[line][0].set_ylabel(label, fontsize=9)
     _legend(figure, axes[0][0], legend_columns)
     where = "" if several_gpus or not places else f" on {places[0][1]}"
-    what = "the visual tokens it keeps in the mean layer" if "vision" in families else "the cache it keeps"
+    budget = "the share of visual tokens kept in the mean layer" if "vision" in families else "the share of cache kept"
     separator = " " if columns > 1 else "\n"
-    figure.suptitle(f"What pruning saves{where},{separator}against {what}", fontsize=10)
+    figure.suptitle(f"Savings of pruning{where},{separator}against {budget}", fontsize=10)
     return figure
 
 
@@ -120,7 +122,7 @@ def _panel(axes: Axes, rows: Rows, names: Sequence[str], quantity: str) -> None:
 
 
 def _coincide(rows: Rows, quantity: str) -> bool:
-    """Whether methods that meet the same budgets cannot be told apart."""
+    """Whether curves of methods at equal budgets coincide."""
     by_budget: dict[float, list[float]] = {}
     for row in rows:
         if row[quantity] is not None and "nearest" not in row["note"]:

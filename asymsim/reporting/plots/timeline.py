@@ -1,4 +1,4 @@
-"""A simulated fleet over time, and the latencies that it gave, as PNG bytes."""
+"""Figure of a simulated fleet over time and of its latencies, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ WAITING, RUNNING, CACHE, LIMIT = COLORS[1], COLORS[0], COLORS[2], COLORS[4]
 MOST_POINTS = 1000
 
 
-def timeline_figure(served: SimulationResult, slo: Slo | None = None, title: str = "", dpi: int = 200) -> bytes:
+def timeline_figure(result: SimulationResult, slo: Slo | None = None, title: str = "", dpi: int = 200) -> bytes:
     """Requests waiting and running and the cache in use over time, and the distributions of TTFT and TPOT, as a PNG.
 
     Parameters
     ----------
-    served : Served
+    result : SimulationResult
     slo : Slo, optional
         Limits to draw.
     title : str
-        What was served by what.
+        Model, GPUs and load.
     dpi : int
         Dots an inch.
 
@@ -40,11 +40,11 @@ def timeline_figure(served: SimulationResult, slo: Slo | None = None, title: str
     -------
     bytes
     """
-    return png(draw_timeline(served, slo or Slo(), title), dpi)
+    return png(draw_timeline(result, slo or Slo(), title), dpi)
 
 
-def draw_timeline(served: SimulationResult, slo: Slo, title: str = "") -> Figure:
-    """The figure itself: three panels that share the time axis, and two of distributions below."""
+def draw_timeline(result: SimulationResult, slo: Slo, title: str = "") -> Figure:
+    """The figure: three panels over one time axis, and two distributions below."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -54,34 +54,34 @@ def draw_timeline(served: SimulationResult, slo: Slo, title: str = "") -> Figure
     grid = figure.add_gridspec(4, 2, height_ratios=(1.0, 1.0, 1.0, 1.5))
     waiting = figure.add_subplot(grid[0, :])
     running, cache = (figure.add_subplot(grid[row, :], sharex=waiting) for row in (1, 2))
-    seconds = served.timeline["start_s"]
-    capacity = max(1, served.kv_capacity_bytes)
-    _course(waiting, seconds, served.timeline["waiting"], WAITING, "waiting\n(requests)")
-    _course(running, seconds, served.timeline["running"], RUNNING, "running\n(requests)")
-    _course(cache, seconds, 100.0 * served.timeline["kv_bytes"] / capacity, CACHE, "KV cache\n(% of capacity)")
+    seconds = result.timeline["start_s"]
+    capacity = max(1, result.kv_capacity_bytes)
+    _over_time(waiting, seconds, result.timeline["waiting"], WAITING, "waiting\n(requests)")
+    _over_time(running, seconds, result.timeline["running"], RUNNING, "running\n(requests)")
+    _over_time(cache, seconds, 100.0 * result.timeline["kv_bytes"] / capacity, CACHE, "KV cache\n(% of capacity)")
     cache.set_ylim(-3, 105)
     cache.set_xlabel("time (s)", fontsize=9)
-    waiting.set_xlim(0, max(served.end_s, TICK_S))
+    waiting.set_xlim(0, max(result.end_s, TICK_S))
     for panel in (waiting, running):
         panel.tick_params(labelbottom=False)
-    _mark_last(served, (waiting, running, cache))
-    done = served.status == DONE
-    output = served.requests.output_tokens
+    _mark_last(result, (waiting, running, cache))
+    done = result.status == DONE
+    output = result.requests.output_tokens
     long = done & (output > 1)
-    tpot = (served.e2e_s - served.ttft_s)[long] / (output[long] - 1)
+    tpot = (result.e2e_s - result.ttft_s)[long] / (output[long] - 1)
     left = figure.add_subplot(grid[3, 0])
     right = figure.add_subplot(grid[3, 1], sharey=left)
     right.tick_params(labelleft=False)
-    growing = backlog_of(served).saturated is True
-    _distribution(left, served.ttft_s[done], slo.ttft_s, "TTFT", "s", 1.0, growing)
+    growing = backlog_of(result).saturated is True
+    _distribution(left, result.ttft_s[done], slo.ttft_s, "TTFT", "s", 1.0, growing)
     _distribution(right, tpot, slo.tpot_s, "TPOT", "ms", 1e3, False)
     left.set_ylabel("requests that take\nno longer (%)", fontsize=9)
     figure.suptitle(title, fontsize=10)
     return figure
 
 
-def _course(axes: Axes, seconds: Any, values: Any, color: str, label: str) -> None:
-    """A quantity over time; where there are more samples than dots, its mean in each stretch, and least and most."""
+def _over_time(axes: Axes, seconds: Any, values: Any, color: str, label: str) -> None:
+    """A quantity over time; of more samples than points, the mean of each group in a band from least to most."""
     from matplotlib.ticker import MaxNLocator
 
     most = float(np.max(values, initial=0.0))
@@ -100,9 +100,9 @@ def _course(axes: Axes, seconds: Any, values: Any, color: str, label: str) -> No
     _plain(axes)
 
 
-def _mark_last(served: SimulationResult, panels: Sequence[Axes]) -> None:
-    """Where arrivals end: what follows is the fleet running dry."""
-    sent = served.sent_s[np.isfinite(served.sent_s)]
+def _mark_last(result: SimulationResult, panels: Sequence[Axes]) -> None:
+    """The last arrival: after it the fleet runs dry."""
+    sent = result.sent_s[np.isfinite(result.sent_s)]
     if not len(sent):
         return
     for panel in panels:
@@ -113,7 +113,7 @@ def _mark_last(served: SimulationResult, panels: Sequence[Axes]) -> None:
         xycoords=("data", "axes fraction"),
         xytext=(0, 2),
         textcoords="offset points",
-        ha="center" if sent.max() < 0.9 * served.end_s else "right",
+        ha="center" if sent.max() < 0.9 * result.end_s else "right",
         fontsize=7,
         color="0.35",
     )
@@ -122,7 +122,7 @@ def _mark_last(served: SimulationResult, panels: Sequence[Axes]) -> None:
 def _distribution(
     axes: Axes, values: Any, limit: float | None, name: str, unit: str, scale: float, growing: bool
 ) -> None:
-    """The share of requests that take no longer, on a log axis, with the limit and the share that meets it."""
+    """Cumulative share of requests on a logarithmic time axis, with the limit and the share that meets it."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     ordered = scale * np.sort(values[np.isfinite(values)])

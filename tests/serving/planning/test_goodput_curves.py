@@ -59,7 +59,7 @@ def test_rows_and_figure(curves: list[GoodputCurve]) -> None:
     figure = draw_goodput(rows, "a title")
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["a100_80gb_sxm", "h100_sxm"]
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["all that is asked", "unpruned", "asymvlm, keep 0.5"]
+    assert [text.get_text() for text in legend.get_texts()] == ["offered load", "unpruned", "asymvlm, keep 0.5"]
     assert goodput_figure(rows, "a title", dpi=40).startswith(b"\x89PNG")
 
 
