@@ -1,4 +1,4 @@
-"""Peak of the activations that are alive at once."""
+"""Peak bytes of the activations that are alive at once."""
 
 from __future__ import annotations
 

@@ -42,12 +42,21 @@ TOTALS = 6
 class Workspace(NamedTuple):
     """Arrays that one evaluation fills; allocated once and used for every row of a sweep.
 
-    ``kv`` (segments, kinds, 4): mean entries a KV head holds after prefill and at the end; entries of all KV heads
-    after prefill, and those that the decode steps find, added up over the steps. ``seconds``
-    (phases, classes, 3): 5 %, median and 95 % of the time; ``sources`` (phases): the least certain one.
-    ``memo``: matrix times already worked out, and ``last``, ``last_s``, ``last_codes``: the words of each row of the
-    scenario before, its time and its class and source; all for the GPU and tensor parallelism of ``stamp``. ``words``
-    are those of ``operators``.
+    Attributes
+    ----------
+    operators : records of ``OPERATOR``; ``words`` views them as int64, shape (rows, fields).
+    tower_counts, lm_counts : tokens of each segment, shape (segments, 5), as ``core.schedule`` fills them.
+    end : visual tokens at the encoder's end, shape (4,), as ``core.schedule`` fills it.
+    kv : shape (segments, layer kinds, 4): mean entries of a KV head after prefill and at the end; entries of all KV
+        heads after prefill, and the entries that decode steps find, added up over the steps.
+    totals : shape (TOTALS,).
+    symbols : values that selection operators name, then the schedule's literals.
+    seconds : 5 %, median and 95 % of the time, shape (phases, classes, 3).
+    sources : the least certain source of each phase's times, shape (phases,).
+    phase_flops : shape (phases,).
+    memo : seconds of matrix products computed before, records of ``MEMO``.
+    last, last_s, last_codes : words of each row of the scenario before, its time, its class and source.
+    stamp : the GPU and the tensor-parallel size that ``memo`` and ``last`` are about, shape (2,).
     """
 
     operators: Array
@@ -68,20 +77,20 @@ class Workspace(NamedTuple):
     stamp: Array
 
 
-# Entries of a workspace's memory of matrix times: for one scenario, and for a sweep of many.
+# Entries of a workspace's memo of product times: for one scenario, and for a sweep of many.
 MEMO_ENTRIES_SINGLE, MEMO_ENTRIES_SWEEP = 1 << 6, 1 << 16
 
 
 def workspace(model: ModelArrays, schedule: ScheduleArrays, memo_entries: int = MEMO_ENTRIES_SINGLE) -> Workspace:
     """Arrays large enough for any scenario of this model and schedule.
 
-    ``memo_entries``, a power of two, is how many matrix times are kept for scenarios to come.
+    ``memo_entries``, a power of two, is the number of product times kept for later scenarios.
     """
     tower = max(1, len(schedule.tower_starts) - 1)
     segments = len(schedule.lm_starts) - 1
     kinds = len(model.lm_kinds)
     # A layer kind writes at most eleven dense rows and one attention row, a decode segment one more.
-    most = (
+    max_rows = (
         16
         + len(model.linears)
         + 13 * tower * max(1, len(model.tower_kinds))
@@ -91,8 +100,8 @@ def workspace(model: ModelArrays, schedule: ScheduleArrays, memo_entries: int = 
     )
     symbols = np.zeros(len(SYMBOLS) + len(schedule.literals), np.int64)
     symbols[len(SYMBOLS) :] = schedule.literals
-    operators = np.zeros(most, OPERATOR)
-    words = operators.view(np.int64).reshape(most, -1)
+    operators = np.zeros(max_rows, OPERATOR)
+    words = operators.view(np.int64).reshape(max_rows, -1)
     kind = model.lm_kinds[0]
     symbols[S_HIDDEN] = model.hidden_size
     symbols[S_HEADS] = kind["heads"]
@@ -119,7 +128,7 @@ def workspace(model: ModelArrays, schedule: ScheduleArrays, memo_entries: int = 
         memo=np.zeros(memo_entries, MEMO),
         words=words,
         last=np.full_like(words, -1),
-        last_s=np.zeros((most, 3)),
-        last_codes=np.zeros((most, 2), np.int64),
+        last_s=np.zeros((max_rows, 3)),
+        last_codes=np.zeros((max_rows, 2), np.int64),
         stamp=np.zeros(2, np.int64),
     )

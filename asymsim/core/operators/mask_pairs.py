@@ -11,7 +11,7 @@ from asymsim.core.schedule import capped_growth_sum, growth
 def causal_pairs(tokens: int, window: int, chunk: int) -> int:
     """Pairs of a causal mask, limited to a sliding ``window`` or to chunks where those are not 0.
 
-    A token sees itself and the ``window - 1`` before it, or those of its own chunk before it.
+    A token sees itself and the ``window - 1`` tokens before it, or the tokens of its chunk before it.
     """
     if chunk > 0:
         rest = tokens % chunk
@@ -32,8 +32,10 @@ def prefill_pairs(mask: int, tokens: int, visual: int, images: int, window: int,
         return tokens * tokens
     pairs = causal_pairs(tokens, window, chunk)
     if mask == IMAGE_BIDIRECTIONAL and images > 0:
-        each, rest = visual // images, visual % images
-        pairs += (images - rest) * (each * (each - 1) // 2) + rest * ((each + 1) * each // 2)
+        tokens_each, rest = visual // images, visual % images
+        pairs += (images - rest) * (tokens_each * (tokens_each - 1) // 2) + rest * (
+            (tokens_each + 1) * tokens_each // 2
+        )
     return pairs
 
 
@@ -58,8 +60,8 @@ def chunked_growth_sum(
     while begin < steps:
         first = (position + begin) % chunk
         end = min(steps, begin + chunk - first)
-        held = min(base + growth(begin, eviction_start, retain_num, retain_den), cap)
-        if held >= chunk - 1:
+        cached = min(base + growth(begin, eviction_start, retain_num, retain_den), cap)
+        if cached >= chunk - 1:
             return total + chunk_position_sum(position + steps, chunk) - chunk_position_sum(position + begin, chunk)
         low, high = begin, end
         while low < high:

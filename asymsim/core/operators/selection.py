@@ -1,4 +1,4 @@
-"""Operator rows for the work that a pruning method itself adds."""
+"""Operator rows of a pruning method's selection: the work that the method itself adds."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def product(factors: Array, symbols: Array) -> int:
 
 
 class Execution(NamedTuple):
-    """One execution for one request: its shape, its FLOPs (element-wise ones where the rule is), its elements."""
+    """One execution for one request: shape, FLOPs (element-wise FLOPs of an element-wise rule), elements moved."""
 
     m: int
     n: int
@@ -111,8 +111,8 @@ def put_operation(
 ) -> int:
     """One selection operator at one place, ``steps`` times in each of ``layers``.
 
-    ``entries`` are those cached, added up over the steps and ``heads``. Costs are linear in them, since a rule names
-    them once, so the sums are exact; the row's shape has their mean, rounded up.
+    ``entries`` are the cached entries, added up over the steps and ``heads``. Costs are linear in them, since a rule
+    names them once, so the sums are exact. The row's shape has their mean, rounded up.
     """
     if layers * steps == 0:
         return at
@@ -131,12 +131,12 @@ def put_operation(
     written = add_up(low.written, high.written, steps, rest, heads)
     phase = DECODE_SELECTION if rule["stage"] == DECODING else SELECTION
     place = Placement(phase, layer, 1, layers * steps)
-    bits, each = precision.activation_bits, layers * batch
+    bits, copies = precision.activation_bits, layers * batch
     if rule["kind"] == ELEMENTWISE_RULE:
         if read + written == 0:
             return at
         begin_row(rows, at, SELECT, ELEMENTWISE, place, ProductShape(0, 0, 0))
-        rows[at]["elementwise_flops"] = flops * each
+        rows[at]["elementwise_flops"] = flops * copies
     else:
         begin_row(rows, at, SELECT, GEMM, place, ProductShape(high.m, high.n, high.k))
         row = rows[at]
@@ -148,10 +148,10 @@ def put_operation(
             row["m"], row["groups"], row["count"] = high.m * batch, 1, layers * steps * high.times
             weights = add_up(low.weights, high.weights, steps, rest, heads)
             row["weight_bytes"] = weights * precision.weight_bits // 8 * layers
-        row["flops"] = flops * each
+        row["flops"] = flops * copies
         row["torch_flops"] = row["flops"]
-    rows[at]["read_bytes"] = read * bits // 8 * each
-    rows[at]["write_bytes"] = written * bits // 8 * each
+    rows[at]["read_bytes"] = read * bits // 8 * copies
+    rows[at]["write_bytes"] = written * bits // 8 * copies
     return at + 1
 
 
@@ -164,7 +164,7 @@ def put_selection(
     work: Workspace,
     at: int,
 ) -> int:
-    """All selection operators, each with the counts of its own place.
+    """All selection operators, each with the token counts of its place.
 
     Operators of the stages "kv" and "decode" run at every segment unless they name a layer, once for each
     kind of layer there, because a window limits what a kind caches.

@@ -12,7 +12,7 @@ def all_reduce_seconds(message_bytes: float, gpus: float, link_bytes_per_s: floa
 
     One shot: every GPU reads all p messages, (p - 1) B over its link, once. Two shots (reduce-scatter and
     all-gather, also a ring): 2 (p - 1) / p B, twice the latency. Switches that add up on the way (NVLS) need
-    half of that, which is the floor. ``fitted`` is a record of ``efficiency.ALL_REDUCE_PARAMETERS``.
+    half of that, which is the floor. ``fitted`` is a record of ``parameters.ALL_REDUCE_PARAMETERS``.
     """
     if gpus < 2.0:
         return 0.0

@@ -25,10 +25,10 @@ def decode_attention_seconds(
     kv_bytes: float,
     size: int,
     cached: float,
-    machine: Device,
+    device: Device,
     fitted: Record,
 ) -> float:
-    """Seconds of one decode step of attention over ``kv_tokens`` of ``sequences``, and of its KV-cache write.
+    """Seconds of attention in one decode step over ``kv_tokens`` of ``sequences``, its KV-cache write included.
 
     Parameters
     ----------
@@ -36,18 +36,18 @@ def decode_attention_seconds(
     kv_bytes : float
         Keys and values of all sequences.
     size : int
-        Index of the head size in ``efficiency.CAUSAL_SIZES``.
+        Index of the head size in ``parameters.CAUSAL_SIZES``.
     cached : float
-        1: keys and values may lie in L2 from the run before, as in a measuring loop; 0: they come from
+        1: keys and values may be in L2 from the run before, as in a measuring loop; 0: they come from
         device memory, as between the layers of a model.
-    machine : Machine
-    fitted : record of ``efficiency.DECODE_ATTENTION_PARAMETERS``
+    device : Device
+    fitted : record of ``parameters.DECODE_ATTENTION_PARAMETERS``
     """
     query_bytes = 4.0 * sequences * heads * head_size
     flops = 4.0 * sequences * heads * kv_tokens * head_size
-    bandwidth = machine.bandwidth_bytes_per_s
+    bandwidth = device.bandwidth_bytes_per_s
     group = heads / kv_heads
-    slots = machine.sm_count * fitted["slots"]
+    slots = device.sm_count * fitted["slots"]
     tiles = sequences * kv_heads * math.ceil(group / GROUP_TILE)
     token_s = kv_bytes / (sequences * kv_tokens * kv_heads) / fitted["sm_bytes_per_s"][size]
     merge_s = 2.0 * query_bytes / (fitted["merge_speed"] * bandwidth)
@@ -72,9 +72,9 @@ def decode_attention_seconds(
             if parts > 1.0:
                 seconds += fitted["merge_s"] + parts * (fitted["merge_split_s"] + merge_s)
             compute_s = min(compute_s, seconds)
-    resident = cached / (1.0 + (kv_bytes / (fitted["l2_share"] * machine.l2_bytes)) ** fitted["l2_sharpness"])
+    resident = cached / (1.0 + (kv_bytes / (fitted["l2_share"] * device.l2_bytes)) ** fitted["l2_sharpness"])
     share = (1.0 - resident) / fitted["memory_share"] + resident / fitted["l2_speed"]
     memory_s = (kv_bytes + query_bytes) / bandwidth * share
     seconds = fitted["launch_s"][size] + copy_s + overlapped(compute_s, memory_s, fitted["overlap"])
     seconds += fitted["token_s"] * sequences * (heads + 2.0 * kv_heads) * head_size / 4096.0
-    return max(seconds, flops / machine.flops_per_s, (kv_bytes + query_bytes) / bandwidth)
+    return max(seconds, flops / device.flops_per_s, (kv_bytes + query_bytes) / bandwidth)

@@ -1,9 +1,9 @@
-"""The parts that all operator times share: the data sheet, waves over the SMs, overlap of two resources.
+"""Data sheet of a device, and the parts that all operator times share: waves over the SMs, overlap, power limit.
 
 Each operator time is a kernel's schedule in closed form: tiles, waves, bytes, a launch. It ends in
 ``max(..., roofline)``: with the data sheet's peak and bandwidth and each operand moved once it is never
-faster than the hardware, whatever the fitted numbers say. Times are those of a kernel inside a CUDA graph
-or a full stream: what the host adds is counted elsewhere, by name.
+faster than the hardware, whatever the fitted parameters are. Times are of a kernel inside a CUDA graph
+or a full stream: the host's time is a class of its own.
 """
 
 from __future__ import annotations

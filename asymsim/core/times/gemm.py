@@ -28,7 +28,7 @@ def gemm_seconds(
     groups: float,
     input_bytes: float,
     weight_bytes: float,
-    machine: Device,
+    device: Device,
     fitted: Record,
 ) -> float:
     """Seconds of ``groups`` products m x n x k side by side, with a 2-byte result.
@@ -43,19 +43,19 @@ def gemm_seconds(
     m, n, k, groups : float
     input_bytes, weight_bytes : float
         Bytes of one element of the m x k and of the n x k operand as they are multiplied.
-    machine : Machine
-    fitted : record of ``efficiency.GEMM_PARAMETERS``
+    device : Device
+    fitted : record of ``parameters.GEMM_PARAMETERS``
     """
-    bandwidth, sm_count = machine.bandwidth_bytes_per_s, machine.sm_count
+    bandwidth, sm_count = device.bandwidth_bytes_per_s, device.sm_count
     cold_bytes = weight_bytes * n * k * groups
     moved = (input_bytes * m * k + 2.0 * m * n) * groups
-    footprint = (cold_bytes + moved) / (fitted["l2_share"] * machine.l2_bytes)
+    footprint = (cold_bytes + moved) / (fitted["l2_share"] * device.l2_bytes)
     resident = 1.0 / (1.0 + footprint ** fitted["l2_sharpness"])
     region = REGION * math.sqrt(sm_count) * fitted["reread_region"]
     reread = (input_bytes + weight_bytes) * m * n * k * groups / region
     memory_s = (cold_bytes + (moved + reread) * (1.0 - resident)) / (bandwidth * fitted["memory_share"])
     memory_s += resident * moved / (bandwidth * fitted["l2_speed"])
-    sm_flops_per_s = machine.flops_per_s / sm_count
+    sm_flops_per_s = device.flops_per_s / sm_count
     compute_s = math.inf
     least_rows, most_parts = 1.0, SPLITS[-1]
     if fitted["dispatched"] > 0.0:
@@ -88,5 +88,5 @@ def gemm_seconds(
     if input_bytes < 2.0:
         row_s = 3.0 * k / (bandwidth * fitted["quantise_share"])
         seconds += fitted["quantise_s"] + m * groups * max(fitted["quantise_row_s"], row_s)
-    roofline_s = max(2.0 * m * n * k * groups / machine.flops_per_s, (cold_bytes + moved) / bandwidth)
+    roofline_s = max(2.0 * m * n * k * groups / device.flops_per_s, (cold_bytes + moved) / bandwidth)
     return max(seconds, roofline_s)

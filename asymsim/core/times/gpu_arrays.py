@@ -8,18 +8,19 @@ from asymsim.core.arrays import Array
 
 
 class GpuArrays(NamedTuple):
-    """A ``Gpu`` at one number format: rates of one device and its link, and what its times are fitted with.
+    """A ``Gpu`` at one number format: rates of one device and its link, and its fitted parameters.
 
     Attributes
     ----------
     flops_per_s : peak of products with a weight.
     activation_flops_per_s : peak of products of activations, attention among them.
-    input_bytes, weight_bytes : one element of either operand of a product with a weight, as it is multiplied.
-    host_s, host_p05, host_p95 : what the host adds to a step, and its interval.
+    input_bytes, weight_bytes : bytes of one element of either operand of a product with a weight, as it is multiplied.
+    host_s, host_p05, host_p95 : seconds that the host adds to an engine step, and their interval.
     gemm : two records: products with a weight, products of activations.
-    intervals : a record for each operator class, and again for what the class's own numbers were not fitted on.
-    sources : by operator class, codes of ``efficiency.SOURCE_NAMES``.
-    stamp : tells two sets of these apart.
+    prefill_attention, decode_attention, encoder_attention, elementwise, all_reduce : one record each.
+    intervals : a record for each operator class, and again for rows that the class's parameters were not fitted on.
+    sources : by operator class, codes of ``parameters.SOURCE_NAMES``.
+    stamp : a number that no other GPU's arrays have.
     """
 
     flops_per_s: float

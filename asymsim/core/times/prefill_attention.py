@@ -8,7 +8,7 @@ from asymsim.core.arrays import Record
 from asymsim.core.jit import kernel
 from asymsim.core.times.device import Device, overlapped, throttled
 
-# Keys that an attention tile takes at once; its query rows are the kernel's and stand with the fitted numbers.
+# Keys that an attention tile takes at once; its query rows differ by kernel and are fitted parameters.
 KEY_TILE = 128.0
 
 
@@ -23,7 +23,7 @@ def prefill_attention_seconds(
     head_size: float,
     kv_bytes: float,
     size: int,
-    machine: Device,
+    device: Device,
     fitted: Record,
 ) -> float:
     """Seconds of attention of ``queries`` rows over ``keys`` in each of ``sequences``.
@@ -40,13 +40,13 @@ def prefill_attention_seconds(
     kv_bytes : float
         Keys and values of all sequences, read once.
     size : int
-        Index of the head size in ``efficiency.CAUSAL_SIZES``.
-    machine : Machine
-    fitted : record of ``efficiency.PREFILL_ATTENTION_PARAMETERS``
+        Index of the head size in ``parameters.CAUSAL_SIZES``.
+    device : Device
+    fitted : record of ``parameters.PREFILL_ATTENTION_PARAMETERS``
     """
     query_bytes = 4.0 * sequences * queries * heads * head_size
     flops = 4.0 * sequences * heads * queries * met_keys * head_size
-    sm_flops_per_s = machine.flops_per_s / machine.sm_count
+    sm_flops_per_s = device.flops_per_s / device.sm_count
     group = heads / kv_heads
     blocks = keys / KEY_TILE
     compute_s = math.inf
@@ -63,16 +63,16 @@ def prefill_attention_seconds(
             if tiles > 1:
                 diagonal = 0.5 * min(blocks, rows / shared / KEY_TILE) + 0.5
                 met = min(longest, max(1.0, (met_keys - 0.5) / KEY_TILE + diagonal))
-            mean_s = units * tiles * (met * step_s + once_s) / machine.sm_count
+            mean_s = units * tiles * (met * step_s + once_s) / device.sm_count
             longest_s = longest * step_s + once_s
             seconds = overlapped(mean_s, longest_s, fitted["balance"])
-            seconds += fitted["tail"] * longest_s * (1.0 - 1.0 / (1.0 + units * tiles / machine.sm_count))
+            seconds += fitted["tail"] * longest_s * (1.0 - 1.0 / (1.0 + units * tiles / device.sm_count))
             compute_s = min(compute_s, seconds)
             if group <= 1.0 or fitted["packs"] == 0.0:
                 break
-    resident = 1.0 / (1.0 + ((query_bytes + kv_bytes) / (fitted["l2_share"] * machine.l2_bytes)) ** 2)
+    resident = 1.0 / (1.0 + ((query_bytes + kv_bytes) / (fitted["l2_share"] * device.l2_bytes)) ** 2)
     compute_s = throttled(compute_s, fitted["throttle"], fitted["throttle_s"], 2.0)
     traffic = fitted["query_traffic"] * query_bytes + fitted["kv_traffic"] * kv_bytes
-    memory_s = traffic / (machine.bandwidth_bytes_per_s * fitted["memory_share"]) * (1.0 - 0.5 * resident)
+    memory_s = traffic / (device.bandwidth_bytes_per_s * fitted["memory_share"]) * (1.0 - 0.5 * resident)
     seconds = fitted["launch_s"][size] + overlapped(compute_s, memory_s, fitted["overlap"])
-    return max(seconds, flops / machine.flops_per_s, (query_bytes + kv_bytes) / machine.bandwidth_bytes_per_s)
+    return max(seconds, flops / device.flops_per_s, (query_bytes + kv_bytes) / device.bandwidth_bytes_per_s)

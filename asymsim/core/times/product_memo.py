@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import numpy as np
 
-# Matrix times that were worked out before, found again by a hash of the shape.
+# Seconds of a matrix product. Entries are found by a hash of the shape; `groups` is negative without a weight.
 MEMO = np.dtype([(name, np.int64) for name in ("m", "n", "k", "groups")] + [("seconds", np.float64)], align=True)

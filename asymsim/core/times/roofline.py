@@ -1,4 +1,4 @@
-"""What the hardware allows at best: FLOPs over peak, bytes over bandwidth, whole tiles in whole waves.
+"""Roofline of operator rows: FLOPs over peak, bytes over bandwidth, whole tiles in whole waves.
 
 A matrix product counts whole output tiles in whole waves over the SMs, split along the inner dimension where
 tiles are too few to fill one wave; the memory side counts bytes once.
@@ -32,12 +32,12 @@ SPLIT_INNER = 256.0
 
 @kernel
 def gemm_flops(m: float, n: float, k: float, groups: float, sm_count: float) -> float:
-    """Multiply-add FLOPs that the machine spends on ``groups`` products m x n x k, idle SMs included."""
+    """Multiply-add FLOPs that the device spends on ``groups`` products m x n x k, idle SMs included."""
     tile_m = SMALL_TILE if m <= SMALL_TILE else TILE
     tiles = math.ceil(m / tile_m) * math.ceil(n / TILE) * groups
     split = 1.0
     if tiles < sm_count:
-        # A broken number of parts is what uneven parts come to; whole ones would make a longer k cheaper.
+        # The number of parts may be broken, as of uneven parts; whole numbers would make a longer k cheaper.
         split = max(1.0, min(math.floor(sm_count / tiles), k / SPLIT_INNER))
     waves = math.ceil(tiles * split / sm_count)
     return 2.0 * waves * sm_count * tile_m * TILE * (k / split)
@@ -60,7 +60,7 @@ def moved_bytes(row: Record, tp_size: int) -> float:
 
 @inlined
 def kv_bytes(row: Record, tp_size: int) -> float:
-    """Cache bytes of all executions on each GPU: KV heads are dealt out whole, and copied where there are fewer."""
+    """Cache bytes of all executions on each GPU: KV heads are divided whole, and copied where GPUs outnumber them."""
     moved = float(row["kv_read_bytes"] + row["kv_write_bytes"])
     if row["split"] == BY_HEADS:
         moved *= math.ceil(row["kv_heads"] / tp_size) / row["kv_heads"]

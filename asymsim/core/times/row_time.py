@@ -1,6 +1,6 @@
 """Seconds of an operator row, with a 90 % interval: fitted where the GPU was measured, else a roofline.
 
-Fitted times are those of ``gemm_time`` and its siblings, and never below ``roofline``.
+Fitted times come from ``gemm`` and the other modules of operator classes, and are never below ``roofline``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from asymsim.core.times.roofline import gemm_shape, moved_bytes, roofline_second
 
 @kernel
 def time_class(row: Record) -> int:
-    """The operator class of a row, whose numbers and whose error it has."""
+    """The operator class of a row, which decides its fitted parameters and its error."""
     kind = row["kind"]
     if kind == ELEMENTWISE:
         return ELEMENTWISE_TIME
@@ -71,7 +71,7 @@ def time_class(row: Record) -> int:
 
 @kernel
 def size_index(head_size: int, sizes: tuple[int, ...]) -> int:
-    """Index of the next larger head size, the last for all beyond."""
+    """Index of the next larger head size; the last index for all sizes beyond."""
     for index in range(len(sizes)):
         if head_size <= sizes[index]:
             return index
@@ -79,9 +79,9 @@ def size_index(head_size: int, sizes: tuple[int, ...]) -> int:
 
 
 @inlined
-def attention_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int) -> tuple[float, bool]:
+def attention_seconds(row: Record, gpu: GpuArrays, tp_size: int, operator_class: int) -> tuple[float, bool]:
     """Seconds of one execution of fused attention, and whether its head size was measured."""
-    machine = Device(gpu.activation_flops_per_s, gpu.bandwidth_bytes_per_s, gpu.l2_bytes, gpu.sm_count)
+    device = Device(gpu.activation_flops_per_s, gpu.bandwidth_bytes_per_s, gpu.l2_bytes, gpu.sm_count)
     queries, keys, size = float(row["m"]), float(row["n"]), row["k"]
     sequences = row["groups"] / row["heads"]
     heads, kv_heads = float(row["heads"]), float(row["kv_heads"])
@@ -92,30 +92,30 @@ def attention_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int) -> tup
     met_keys = min(keys, pairs / (float(row["groups"]) * row["m"]))
     read = row["kv_read_bytes"] / float(row["count"]) * kv_heads / row["kv_heads"]
     if read == 0.0:
-        # Outside the cache, as where a method attends on its own.
+        # Outside the cache, as where a pruning method computes attention of its own.
         read = 4.0 * sequences * keys * kv_heads * size
-    if of == DECODE_ATTENTION_TIME:
+    if operator_class == DECODE_ATTENTION_TIME:
         index = size_index(size, CAUSAL_SIZES)
-        numbers = gpu.decode_attention[0]
+        decode = gpu.decode_attention[0]
         seconds = decode_attention_seconds(
-            sequences, keys, heads, kv_heads, float(size), read, index, 0.0, machine, numbers
+            sequences, keys, heads, kv_heads, float(size), read, index, 0.0, device, decode
         )
-        return seconds, numbers["fitted_size"][index] > 0.0 and size == CAUSAL_SIZES[index]
-    if of == PREFILL_ATTENTION_TIME:
+        return seconds, decode["fitted_size"][index] > 0.0 and size == CAUSAL_SIZES[index]
+    if operator_class == PREFILL_ATTENTION_TIME:
         index = size_index(size, CAUSAL_SIZES)
         prefill = gpu.prefill_attention[0]
         seconds = prefill_attention_seconds(
-            sequences, queries, keys, met_keys, heads, kv_heads, float(size), read, index, machine, prefill
+            sequences, queries, keys, met_keys, heads, kv_heads, float(size), read, index, device, prefill
         )
         # Windows and chunks, in which a query meets less than half of the keys, were not measured.
-        known = prefill["fitted_size"][index] > 0.0 and size == CAUSAL_SIZES[index] and 2.0 * met_keys >= keys
-        return seconds, known
+        measured = prefill["fitted_size"][index] > 0.0 and size == CAUSAL_SIZES[index] and 2.0 * met_keys >= keys
+        return seconds, measured
     index = size_index(size, ENCODER_SIZES)
     encoder = gpu.encoder_attention[0]
     # Windows are sequences of their own.
     windows = max(1.0, keys / max(1.0, met_keys))
     seconds = encoder_attention_seconds(
-        sequences * windows, queries / windows, keys / windows, heads, float(size), index, machine, encoder
+        sequences * windows, queries / windows, keys / windows, heads, float(size), index, device, encoder
     )
     return seconds, encoder["fitted_size"][index] > 0.0 and size == ENCODER_SIZES[index]
 
@@ -125,34 +125,36 @@ def product_seconds(m: float, n: float, k: float, groups: float, weighted: bool,
     """Seconds of a matrix product, looked up where the same shape came before."""
     sign = 1 if weighted else -1
     key = ((int(m) * 1_000_003 + int(n)) * 1_000_003 + int(k)) * 1_000_003 + sign * int(groups)
-    known = memo[(key ^ (key >> 21)) & (len(memo) - 1)]
-    if known["m"] == m and known["n"] == n and known["k"] == k and known["groups"] == sign * groups:
-        return known["seconds"]
+    entry = memo[(key ^ (key >> 21)) & (len(memo) - 1)]
+    if entry["m"] == m and entry["n"] == n and entry["k"] == k and entry["groups"] == sign * groups:
+        return entry["seconds"]
     peak = gpu.flops_per_s if weighted else gpu.activation_flops_per_s
-    machine = Device(peak, gpu.bandwidth_bytes_per_s, gpu.l2_bytes, gpu.sm_count)
+    device = Device(peak, gpu.bandwidth_bytes_per_s, gpu.l2_bytes, gpu.sm_count)
     if weighted:
-        seconds = gemm_seconds(m, n, k, groups, gpu.input_bytes, gpu.weight_bytes, machine, gpu.gemm[0])
+        seconds = gemm_seconds(m, n, k, groups, gpu.input_bytes, gpu.weight_bytes, device, gpu.gemm[0])
     else:
-        seconds = gemm_seconds(m, n, k, groups, 2.0, 2.0, machine, gpu.gemm[1])
-    known["m"], known["n"], known["k"], known["groups"] = int(m), int(n), int(k), sign * int(groups)
-    known["seconds"] = seconds
+        seconds = gemm_seconds(m, n, k, groups, 2.0, 2.0, device, gpu.gemm[1])
+    entry["m"], entry["n"], entry["k"], entry["groups"] = int(m), int(n), int(k), sign * int(groups)
+    entry["seconds"] = seconds
     return seconds
 
 
 @inlined
-def execution_seconds(row: Record, gpu: GpuArrays, tp_size: int, of: int, memo: Array) -> tuple[float, bool]:
-    """Fitted seconds of one execution of a row, and whether its numbers were fitted on such rows."""
+def execution_seconds(
+    row: Record, gpu: GpuArrays, tp_size: int, operator_class: int, memo: Array
+) -> tuple[float, bool]:
+    """Fitted seconds of one execution of a row, and whether its class's parameters were fitted on such rows."""
     count = float(row["count"])
-    if of == ALL_REDUCE_TIME:
+    if operator_class == ALL_REDUCE_TIME:
         return all_reduce_seconds(
             row["write_bytes"] / count, float(tp_size), gpu.link_bytes_per_s, gpu.all_reduce[0]
         ), True
-    if of == ELEMENTWISE_TIME:
+    if operator_class == ELEMENTWISE_TIME:
         kernels = float(row["groups"])
         moved = moved_bytes(row, tp_size) / count / kernels
         return kernels * elementwise_seconds(moved, gpu.bandwidth_bytes_per_s, gpu.elementwise[0]), True
     if row["kind"] == ATTENTION:
-        return attention_seconds(row, gpu, tp_size, of)
+        return attention_seconds(row, gpu, tp_size, operator_class)
     m, n, k = gemm_shape(row, tp_size)
     groups = float(row["groups"])
     if row["kind"] == GEMM:
@@ -175,34 +177,35 @@ def row_time(row: Record, gpu: GpuArrays, tp_size: int, memo: Array) -> tuple[fl
     Returns
     -------
     tuple
-        Seconds at 5 %, at the median and at 95 %, nan at both ends of a roofline; the operator class; where
-        the time comes from.
+        Seconds at 5 %, at the median and at 95 %, nan at both ends of a roofline; the operator class; the
+        source of the time, a code of ``parameters.SOURCE_NAMES``.
     """
-    of = time_class(row)
-    source = gpu.sources[of]
+    operator_class = time_class(row)
+    source = gpu.sources[operator_class]
     count = float(row["count"])
     if source == ROOFLINE:
-        return math.nan, count * whole_ticks_s(roofline_seconds(row, gpu, tp_size, True)), math.nan, of, source
-    each_s, known = execution_seconds(row, gpu, tp_size, of, memo)
-    if not known:
+        roofline_s = count * whole_ticks_s(roofline_seconds(row, gpu, tp_size, True))
+        return math.nan, roofline_s, math.nan, operator_class, source
+    execution_s, measured = execution_seconds(row, gpu, tp_size, operator_class, memo)
+    if not measured:
         source = min(source, TRANSFERRED)
-    quantiles = gpu.intervals[of] if known else gpu.intervals[NUM_TIME_CLASSES + of]
-    each_s *= quantiles["time_scale"]
+    quantiles = gpu.intervals[operator_class] if measured else gpu.intervals[NUM_TIME_CLASSES + operator_class]
+    execution_s *= quantiles["time_scale"]
     # Bands are of one kernel's time, of which an element-wise row has several.
-    kernel_s = each_s / row["groups"] if of == ELEMENTWISE_TIME else each_s
+    kernel_s = execution_s / row["groups"] if operator_class == ELEMENTWISE_TIME else execution_s
     edges, band = quantiles["band_edges_s"], 0
     while band < BANDS - 1 and kernel_s >= edges[band + 1]:
         band += 1
     floor_s = roofline_seconds(row, gpu, tp_size, False)
-    seconds = count * whole_ticks_s(max(each_s, floor_s))
+    seconds = count * whole_ticks_s(max(execution_s, floor_s))
     floor_s *= count
     low = max(seconds * min(1.0, quantiles["ratio_p05"][band]), floor_s)
-    return low, seconds, seconds * max(1.0, quantiles["ratio_p95"][band]), of, source
+    return low, seconds, seconds * max(1.0, quantiles["ratio_p95"][band]), operator_class, source
 
 
 @kernel
 def row_times(rows: Array, gpu: GpuArrays, tp_size: int, into: Array, sources: Array) -> None:
-    """``row_time`` of each of ``rows``: its quantiles go to ``into`` (rows, 3), its source to ``sources`` (rows)."""
+    """Fill ``into`` (rows, 3) with the quantiles of each row's ``row_time``, and ``sources`` (rows) with its source."""
     memo = np.zeros(1, MEMO)
     for index in range(len(rows)):
         low, middle, high, _, source = row_time(rows[index], gpu, tp_size, memo)
@@ -212,9 +215,9 @@ def row_times(rows: Array, gpu: GpuArrays, tp_size: int, into: Array, sources: A
 
 @kernel
 def row_interval(row: Record, gpu: GpuArrays, tp_size: int) -> tuple[float, float, float, int]:
-    """``row_time`` of one row: seconds at 5 %, at the median and at 95 %, and the operator class."""
-    low, middle, high, of, _ = row_time(row, gpu, tp_size, np.zeros(1, MEMO))
-    return low, middle, high, of
+    """Seconds of one row at 5 %, at the median and at 95 %, and its operator class, as ``row_time`` has them."""
+    low, middle, high, operator_class, _ = row_time(row, gpu, tp_size, np.zeros(1, MEMO))
+    return low, middle, high, operator_class
 
 
 @kernel
@@ -225,7 +228,7 @@ def row_roofline(row: Record, gpu: GpuArrays, tp_size: int) -> float:
 
 @kernel
 def joint_interval(seconds: Array, phases: Array, into: Array) -> None:
-    """Time of several phases together: errors within an operator class add up, those of two classes do not.
+    """Time of several phases together: errors within an operator class add up, errors of two classes do not.
 
     A class errs alike wherever it occurs, so its quantiles are added; classes err independently, so their
     distances from the median are joined as root of the sum of squares.
@@ -234,17 +237,17 @@ def joint_interval(seconds: Array, phases: Array, into: Array) -> None:
     ----------
     seconds : array, shape (phases, classes, 3)
     phases : array of int64, shape (number,)
-        Which of them to join.
+        The phases to join.
     into : array, shape (3,)
         5 %, median, 95 %.
     """
     below = above = median = 0.0
-    for of in range(seconds.shape[1]):
+    for operator_class in range(seconds.shape[1]):
         low = middle = high = 0.0
         for phase in phases:
-            low += seconds[phase, of, 0]
-            middle += seconds[phase, of, 1]
-            high += seconds[phase, of, 2]
+            low += seconds[phase, operator_class, 0]
+            middle += seconds[phase, operator_class, 1]
+            high += seconds[phase, operator_class, 2]
         median += middle
         below += (middle - low) * (middle - low)
         above += (high - middle) * (high - middle)
