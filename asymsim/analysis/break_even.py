@@ -1,7 +1,7 @@
-"""Up to which share of visual tokens a pruning method still saves time, and what it pays where it does not.
+"""Break-even of a pruning method: the largest kept share at which it saves time, and the cost of pruning beyond it.
 
 Pruning costs selection, and where it reads attention weights, the fused kernel of a layer; the work that it
-saves falls in steps of whole tiles and waves. Time saved therefore is no monotone function of what is kept.
+saves falls in steps of whole tiles and waves. So the time saved is no monotone function of the kept share.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def break_even(
     Parameters
     ----------
     scenario : Scenario
-        Model, GPU and load; its own method plays no part.
+        Model, GPU and token counts; its method plays no part.
     name : str
         A method, or two joined by "+".
     settings : mapping
         As for `asymsim.analysis.comparison.compare`.
     dense : Estimate
-        Of the scenario unpruned.
+        Estimate of the scenario unpruned.
     figure : str
-        Any time of ``report.Savings``: ttft, tpot or e2e.
+        Any time of ``estimator.result.Savings``: ttft, tpot or e2e.
     """
     if family_of(name) == "vision" and dense.workload.visual_tokens == 0:
         return BreakEven(None, None, "not for this load: it has no visual tokens")
@@ -98,19 +98,19 @@ def break_even_table(
     for done, (gpu, batch, name) in enumerate(cells):
         if progress:
             progress(done, len(cells))
-        here = dataclasses.replace(scenario, gpu=gpu, batch_size=batch)
-        dense = estimate(unpruned(here))
-        found = break_even(here, name, settings, dense)
+        cell = dataclasses.replace(scenario, gpu=gpu, batch_size=batch)
+        dense = estimate(unpruned(cell))
+        point = break_even(cell, name, settings, dense)
         rows.append(
             {
                 "model": dense.model,
                 "gpu": dense.gpu,
                 "batch_size": batch,
                 "method": name,
-                "break_even_keep": found.keep,
-                "kept_share": found.kept_share,
+                "break_even_keep": point.keep,
+                "kept_share": point.kept_share,
                 "source": dense.latency.ttft_s.source,
-                "note": found.note,
+                "note": point.note,
             }
         )
     if progress:
@@ -127,11 +127,11 @@ class PruningCost:
 
 
 def pruning_cost(scenario: Scenario) -> PruningCost:
-    """What a method pays in the time to first token; the likeliest schedule's where the budget adapts."""
-    chosen = estimate(scenario, operators=True)
+    """Seconds that a method adds before the first token; those of the likeliest schedule where the budget adapts."""
+    result = estimate(scenario, operators=True)
     stored = sum(
         row["seconds"]
-        for row in chosen.operators or ()
+        for row in result.operators or ()
         if row["kind"] == KIND_NAMES[UNFUSED_ATTENTION] and row["phase"] != PHASE_NAMES[DECODE]
     )
-    return PruningCost(chosen.latency.selection_s.p50 or 0.0, stored)
+    return PruningCost(result.latency.selection_s.p50 or 0.0, stored)

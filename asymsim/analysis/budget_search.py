@@ -26,16 +26,16 @@ def family_of(name: str) -> str:
 
 
 def with_method(scenario: Scenario, name: str, settings: Mapping[str, Any], keep: float | None) -> Scenario:
-    """The scenario under a method, with those of the settings that are meant for it."""
+    """The scenario under a method, with the settings that are written for it."""
     parts = name.split("+")
-    own = {key: value for key, value in settings.items() if key.split(".")[0] in parts}
+    method_settings = {key: value for key, value in settings.items() if key.split(".")[0] in parts}
     keep = None if name == "none" else keep
-    return dataclasses.replace(scenario, method=name, keep=keep, settings=own, schedule=None)
+    return dataclasses.replace(scenario, method=name, keep=keep, settings=method_settings, schedule=None)
 
 
 @dataclasses.dataclass(frozen=True)
 class SolvedKeep:
-    """A method's result at its ``keep``, or None; and what is to be said of it."""
+    """Estimate of a method at the ``keep`` solved for a budget, with a note; None where the method cannot run."""
 
     result: Estimate | None
     keep: float | None
@@ -43,10 +43,10 @@ class SolvedKeep:
 
 
 class Ladder:
-    """What a method leaves as a function of its ``keep``, evaluated on a grid and on demand.
+    """Kept share of a method as a function of its ``keep``, evaluated on a grid and on demand.
 
-    Kept shares never fall as ``keep`` grows. A method may refuse a ``keep`` beyond what its other
-    settings allow (PyramidDrop's early layers see everything), so the grid has ends of its own.
+    Kept shares never fall as ``keep`` grows. A method may refuse a ``keep`` that its other settings do not
+    allow (PyramidDrop's early layers see everything), so the grid ends where it is accepted.
     """
 
     def __init__(self, scenario: Scenario, name: str, settings: Mapping[str, Any], dense: Estimate) -> None:
@@ -88,7 +88,7 @@ class Ladder:
         return min((plain, low, max(self.low, low - 1)), key=lambda step: abs(self.kept(step) - budget))
 
     def note(self, budget: float) -> str:
-        """What to say where the budget is farther from any kept share than one token."""
+        """Note where the budget is farther from any kept share than one token; else empty."""
         tokens = self.dense.workload.visual_tokens
         resolution = max(TOLERANCE, 1 / tokens if tokens and self.family == "vision" else 0.0)
         lowest, highest = self.kept(self.low), self.kept(self.high)

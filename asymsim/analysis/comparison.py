@@ -1,8 +1,8 @@
 """Pruning methods side by side at one budget, and their savings as the budget varies.
 
 Methods spell their main parameter differently: FastV's ``keep`` holds from one layer on, VisionZip's
-before the first. They are comparable at equal cost to the language model, so the budget is what papers
-call "retain N": the mean share of visual tokens over its layers. Each method's ``keep`` is solved for it.
+before the first. They are comparable at equal cost to the language model, so the budget is the papers'
+"retain N": the mean share of visual tokens over its layers. Each method's ``keep`` is solved for it.
 KV methods prune no visual tokens; their budget is the share of the cache left after prefill.
 """
 
@@ -42,7 +42,7 @@ def compare(
     Parameters
     ----------
     scenario : Scenario
-        Model, GPU and load; its own method or schedule plays no part.
+        Model, GPU and token counts; its method or schedule plays no part.
     methods : sequence of str, optional
         All vision methods by default; two joined by "+" go together.
     budget : float
@@ -57,8 +57,8 @@ def compare(
     -------
     list of dict
         One row a method. ``note`` says where the budget is out of reach or the method has no meaning
-        on this model; its figures are None then. ``slower`` says what a method pays that takes longer to
-        the first token than no pruning.
+        on this model; its figures are None then. ``slower`` names the cost of pruning where the method takes
+        longer to the first token than the dense baseline.
 
     Raises
     ------
@@ -72,20 +72,20 @@ def compare(
     dense = _dense(scenario, names)
     rows = [_row(dense, dense, "none", None, 1.0, "")]
     for name in names:
-        (found,) = solve_keep(scenario, name, settings, dense, (budget,), match)
-        row = _row(found.result, dense, name, budget, found.keep, found.note)
-        rows.append(row | {"slower": _slower(row, with_method(scenario, name, settings, found.keep))})
+        (solved,) = solve_keep(scenario, name, settings, dense, (budget,), match)
+        row = _row(solved.result, dense, name, budget, solved.keep, solved.note)
+        rows.append(row | {"slower": _slower(row, with_method(scenario, name, settings, solved.keep))})
     return rows
 
 
 def _slower(row: Row, scenario: Scenario) -> str:
-    """What a method pays that takes longer to the first token than no pruning; nothing of one that does not."""
+    """Cost of pruning where it takes longer to the first token than the dense baseline; else empty."""
     if not row["ttft_saved"] or row["ttft_saved"] > 0:
         return ""
-    paid = pruning_cost(scenario)
-    note = f"slower to the first token than unpruned; selection takes {human_seconds(paid.selection_s)}"
-    if paid.unfused_s:
-        note += f", attention with stored weights {human_seconds(paid.unfused_s)}"
+    cost = pruning_cost(scenario)
+    note = f"slower to the first token than unpruned; selection takes {human_seconds(cost.selection_s)}"
+    if cost.unfused_s:
+        note += f", attention with stored weights {human_seconds(cost.unfused_s)}"
     return note
 
 
@@ -97,9 +97,9 @@ def savings_curves(
     *,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **load: Any,
+    **fields: Any,
 ) -> list[Row]:
-    """What methods save on models and GPUs as the budget varies: one row for each combination.
+    """Savings of methods on models and GPUs as the budget varies: one row for each combination.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def savings_curves(
         As for `compare`.
     progress : callable, optional
         Called with the number of curves done and their total.
-    **load
+    **fields
         Other fields of the scenarios, such as ``text_tokens``.
 
     Raises
@@ -118,7 +118,7 @@ def savings_curves(
         As for `compare`.
     """
     # A wrong name in the last place should not cost the work before it.
-    scenarios = {(model, gpu): Scenario(model=model, gpu=gpu, **load) for model in models for gpu in gpus}
+    scenarios = {(model, gpu): Scenario(model=model, gpu=gpu, **fields) for model in models for gpu in gpus}
     settings = settings or {}
     names = check_methods(methods, budgets, settings)
     dense = {key: _dense(scenario, names) for key, scenario in scenarios.items()}
@@ -128,9 +128,9 @@ def savings_curves(
         if progress:
             progress(done, total)
         # Token counts are the same on every GPU, so the first one's search serves all.
-        found = solve_keep(scenarios[model, gpus[0]], name, settings, dense[model, gpus[0]], budgets, "budget")
+        points = solve_keep(scenarios[model, gpus[0]], name, settings, dense[model, gpus[0]], budgets, "budget")
         for gpu in gpus:
-            for budget, point in zip(budgets, found, strict=True):
+            for budget, point in zip(budgets, points, strict=True):
                 result = point.result
                 if result is not None and gpu != gpus[0]:
                     result = estimate(with_method(scenarios[model, gpu], name, settings, point.keep))

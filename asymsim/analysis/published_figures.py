@@ -1,4 +1,4 @@
-"""Efficiency figures that papers printed, with what they were printed for: one TOML file a paper.
+"""Efficiency figures that papers printed, with their scenarios: one TOML file a paper.
 
 A new paper is a new file in ``data/published``. Figures are strings, verbatim, so that the digits
 printed are known.
@@ -82,7 +82,7 @@ class Table:
     Attributes
     ----------
     where : str
-        What prints them.
+        The table or passage that prints them.
     quantity, unit : str
         Names in ``quantities.QUANTITIES`` and ``UNITS``.
     figures : tuple of Figure
@@ -91,11 +91,11 @@ class Table:
     visual_tokens, text_tokens, output_tokens : int
         Of one request; no text tokens where the source leaves text out.
     inferred : str
-        What the source does not print and we took from elsewhere.
+        Conditions that the source does not print, taken from elsewhere.
     why : str
-        Why ours differs, where it does.
+        Why the computed figure differs, where it does.
     underdetermined : bool
-        Whether the source leaves out what the figure depends on, so that nobody can recompute it.
+        Whether the source leaves out a condition of the figure, so that nobody can recompute it.
     """
 
     where: str

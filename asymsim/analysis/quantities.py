@@ -1,4 +1,4 @@
-"""What papers print of efficiency, read off an estimate; SI units, percentages and ratios as plain numbers."""
+"""Efficiency quantities of papers, read off an estimate; SI units, percentages and ratios as plain numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures that papers published, computed again, each by its method's own schedule.
+"""Published figures of papers, computed again, each by its method's schedule.
 
 ``python -m asymsim.analysis.reproduce`` prints them as Markdown; ``docs/reproduction.md`` holds the counted ones.
 """
@@ -29,7 +29,7 @@ def scenario_of(table: Table, figure: Figure) -> Scenario:
         model=table.model,
         gpu=table.gpu,
         visual_tokens=table.visual_tokens,
-        # A prompt has at least one token; what leaves text out does not see it.
+        # A prompt has at least one token; a figure that leaves text out does not count it.
         text_tokens=1 if table.text_tokens is None else table.text_tokens,
         output_tokens=table.output_tokens,
         dtype="fp16",
@@ -54,14 +54,14 @@ def computed_value(table: Table, figure: Figure) -> float:
 
 
 def reproduced_row(paper: Paper, table: Table, figure: Figure) -> Row:
-    """One figure beside ours.
+    """One published figure beside the computed one.
 
     Returns
     -------
     dict
         ``error`` is relative, for percentages the difference, as a fraction either way. ``status`` is
-        "reproduced", "differs", or "underdetermined" where the source leaves out what the figure
-        depends on. ``kind`` is "counted" or "time".
+        "reproduced", "differs", or "underdetermined" where the source leaves out a condition of
+        the figure. ``kind`` is "counted" or "time".
     """
     value, printed = computed_value(table, figure), figure.value
     counted, points = table.quantity in COUNTED, table.unit == "%"
@@ -144,5 +144,5 @@ def markdown(results: Sequence[Row], kind: str) -> str:
 
 
 if __name__ == "__main__":
-    found = reproduced_rows()
-    sys.stdout.write(f"{markdown(found, 'counted')}\n{markdown(found, 'time')}")
+    rows = reproduced_rows()
+    sys.stdout.write(f"{markdown(rows, 'counted')}\n{markdown(rows, 'time')}")

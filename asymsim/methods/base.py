@@ -112,7 +112,7 @@ def register(name: str) -> Callable[[type[M]], type[M]]:
 
 @cache
 def registered_methods() -> Mapping[str, type[Method]]:
-    """All methods by name; importing a file of this package is what registers it."""
+    """All methods by name; importing a file of this package registers it."""
     package = importlib.import_module("asymsim.methods")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")

@@ -82,7 +82,7 @@ class FlowCut(Method):
 
     @staticmethod
     def _scores(layer: int, has_cls: bool) -> list[Operation]:
-        """What one layer adds to the scores of the tokens that are left."""
+        """Operators by which one layer adds to the scores of the remaining tokens."""
         queries = "1" if has_cls else "remaining"
         return [
             reduce("encoder", layer, rows=f"tower_heads*{queries}", columns="remaining", times="sequences"),

@@ -1,4 +1,4 @@
-"""The heart: which tokens each stage and layer sees, as a short list of integer rules.
+"""Schedule: the tokens that each stage and layer sees, as a short list of integer rules.
 
 A schedule is made once for a method and setting; ``core/schedule.py`` runs its rules for any number
 of visual and text tokens inside compiled code. Lists per layer are a view for people.
@@ -78,7 +78,7 @@ class Step:
 
 @strict_dataclass
 class Operation:
-    """Work that the method itself adds.
+    """An operator that the method adds.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class KvPolicy:
     full_heads : Fraction
         Share of KV heads that keep everything (DuoAttention's retrieval heads).
     hold : bool
-        Whether decoding holds the budget: an entry leaves for each that comes once it is full.
+        Whether decoding keeps the cache at its budget: once it is full, an entry leaves for each new one.
     """
 
     share: tuple[Fraction, ...] = (Fraction(1),)
@@ -152,7 +152,7 @@ class KvPolicy:
 @strict_dataclass
 class TextEviction:
     """Eviction of generated tokens (AsymVLM): nothing below ``threshold_tokens`` of text, prompt included;
-    past it the share ``retain`` of what is generated stays."""
+    past it the share ``retain`` of the generated tokens stays."""
 
     threshold_tokens: int
     retain: Fraction
@@ -164,7 +164,7 @@ class TextEviction:
 
 @strict_dataclass
 class Schedule:
-    """What a pruning method leaves of the tokens, and what it costs to choose them.
+    """Tokens that a pruning method leaves, and the work of choosing them.
 
     Attributes
     ----------
@@ -218,7 +218,7 @@ def compose(first: Schedule, second: Schedule) -> Schedule:
     Raises
     ------
     InputError
-        If both prescribe what only one can: the KV policy or text eviction.
+        If both have a KV policy or both have text eviction.
     """
     default = KvPolicy()
     if first.kv != default and second.kv != default:

@@ -38,7 +38,7 @@ class VScan(Method):
         Mean kept share over the language model's layers: 1/9 is 96 then 32 of 576 tokens on LLaVA-1.5,
         and 16.7 % then a third of these on Qwen2.5-VL.
     second_share : float
-        What the second pruning leaves of the first one's tokens, in (0, 1]; a third in the paper. It
+        Share of the first pruning's tokens that the second leaves, in (0, 1]; a third in the paper. It
         rises towards 1 where ``keep`` is so large that the first pruning keeps everything.
     layer : int, optional
         Layer before which the second pruning takes place: half of all by default, which is 16 of 32 and

@@ -1,4 +1,4 @@
-"""What can be wrong with an input, said in one line: the field, the value and the remedy."""
+"""Errors about inputs, each one line: the field, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class InputError(AsymsimError):
     value : object
         The offending value.
     remedy : str
-        What would be right.
+        The right value or action.
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:

@@ -100,7 +100,7 @@ def _poisson_cumulative(mean: float) -> Array:
 def read_sampled_axis(
     content: Mapping[str, Any], where: str, whole: bool, bounds: tuple[float, float]
 ) -> tuple[Distribution, int, str | None]:
-    """A distribution from its table, the number of samples, and the name of what it is drawn together with.
+    """A distribution from its table, the number of samples, and the name of its group of axes sampled together.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def read_sampled_axis(
 
 
 def read_distribution(content: Mapping[str, Any], where: str, whole: bool, bounds: tuple[float, float]) -> Distribution:
-    """A distribution from its table, of which as many samples are taken as somebody asks for.
+    """A distribution from its table, of which any number of samples can be taken.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Dataclasses that take the declared types alone, and refuse others as all mistakes are refused."""
+"""Strict dataclasses: fields take their declared types alone, and refuse others with an `InputError`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def refusal(error: ValidationError, names: Sequence[str] = ()) -> InputError:
 
 
 def remedy(complaint: Mapping[str, Any]) -> str:
-    """What would be right, by one of pydantic's complaints."""
+    """Remedy for one of pydantic's complaints."""
     if complaint["type"] == "literal_error":
         return f"give {complaint['ctx']['expected']}"
     if complaint["type"] == "int_parsing_size":

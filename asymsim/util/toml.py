@@ -16,7 +16,7 @@ LARGEST = 10**9
 
 
 def table(value: object, where: str, readers: Mapping[str, Reader]) -> dict[str, Any]:
-    """The values of a table, each by its key's reader; an unknown key is refused with what comes close."""
+    """The values of a table, each by its key's reader; an unknown key is refused with the nearest names."""
     if not isinstance(value, Mapping):
         raise InputError(where, value, "give a table of keys")
     for key in value:

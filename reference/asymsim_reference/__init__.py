@@ -1,1 +1,1 @@
-"""Plain NumPy and PyTorch versions, in float64, of what the simulator costs and the kernels compute."""
+"""Reference implementations in plain NumPy and PyTorch, in float64, of the methods and of the kernels."""

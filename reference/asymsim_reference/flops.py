@@ -20,7 +20,7 @@ class Meter:
     Attributes
     ----------
     flops : dict
-        FLOPs by phase, 2 a multiply-accumulate; "" holds what ran outside all phases.
+        FLOPs by phase, 2 a multiply-accumulate; "" holds products outside all phases.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Charge what runs inside to ``name``, and nothing of it to the phase around."""
+        """Charge the products inside to ``name``, and none of them to the phase around."""
         self._charge()
         outer, self._phase = self._phase, name
         try:

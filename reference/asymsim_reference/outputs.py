@@ -112,7 +112,7 @@ def compare(case: str, rule: str, inputs: Inputs, kept_n: Tensor) -> Result:
 
 
 def cases(seed: int = 0) -> Iterator[Result]:
-    """Random and adversarial inputs, under several ways to choose what stays."""
+    """Random and adversarial inputs, under several rules of keeping tokens."""
     draw = torch.Generator().manual_seed(seed)
     for keep in (0.75, 0.5, 0.25):
         for name, causal in (("random", False), ("random, causal", True)):

@@ -16,7 +16,7 @@ from asymsim_reference.vlm import SmallVlm
 
 @dataclass
 class Result:
-    """What a run left.
+    """Token counts, caches, logits and FLOPs of one run.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Result:
         One row a generated token.
     generated : list of int
     caches : list of LayerCache
-        As they are at the end.
+        Caches after the last step.
     flops : dict
         By phase, where a ``Meter`` ran along.
     """

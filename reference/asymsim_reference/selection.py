@@ -1,4 +1,4 @@
-"""Which tokens stay: exact counts, ties to the lowest index, results in rising order."""
+"""Selection of tokens: exact counts, ties to the lowest index, results in rising order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What flows between the stages: encoder tokens, visual tokens, prompt tokens, and the traces of attention.
+"""Data between the stages: encoder tokens, visual tokens, prompt tokens, and the traces of attention.
 
 Shape suffixes as in ``layers``; p patches, k kept tokens.
 """
@@ -35,7 +35,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class AttentionTrace:
-    """What one attention left behind; a leading dimension of sequences in the encoder.
+    """Queries, keys, values, weights and output of one attention; a leading dimension of sequences in the encoder.
 
     ``keys`` are as attended to, ``raw_keys`` before rotation. ``weights`` is None unless asked for: a
     fused kernel does not store them.

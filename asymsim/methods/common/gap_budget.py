@@ -59,10 +59,10 @@ def threshold_classes(settings: GapSettings) -> Classes:
         raise InputError("asymvlm: gap_low", low, f"give at most gap_high = {high}")
     small, large = gaps.cdf(low), 1 - gaps.cdf(high)
     shares = (small, max(0.0, 1 - small - large), large)
-    given = (settings.conservative, settings.moderate, settings.aggressive)
-    if all(ratio is None for ratio in given):
+    ratios_given = (settings.conservative, settings.moderate, settings.aggressive)
+    if all(ratio is None for ratio in ratios_given):
         return tuple(zip(shares, _around(settings, small, large), strict=True))
-    ratios = tuple(ratio for ratio in given if ratio is not None)
+    ratios = tuple(ratio for ratio in ratios_given if ratio is not None)
     if len(ratios) < 3:
         raise InputError("asymvlm: moderate", settings.moderate, "give conservative, moderate and aggressive, or none")
     if not 0 <= settings.aggressive <= settings.moderate <= settings.conservative <= 1:  # type: ignore[operator]
@@ -73,7 +73,7 @@ def threshold_classes(settings: GapSettings) -> Classes:
 
 
 def _around(settings: GapSettings, small: float, large: float) -> tuple[float, float, float]:
-    """Ratios about ``keep`` whose mean it is: what the small gaps get more, the large ones get less."""
+    """Ratios about ``keep`` with ``keep`` as their mean: small gaps get more, large gaps as much less."""
     keep = settings.keep
     larger = max(small, large)
     if small == 0 or large == 0:

@@ -1,4 +1,4 @@
-"""Selection operators that many methods share, named after what they do."""
+"""Selection operators that many methods share."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def register(name: str) -> Callable[[M], M]:
 
 @cache
 def reference_methods() -> Mapping[str, type[ReferenceMethod]]:
-    """All reference methods by name; importing a file of this package is what registers it."""
+    """All reference methods by name; importing a file of this package registers it."""
     package = importlib.import_module("asymsim_reference.methods")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")

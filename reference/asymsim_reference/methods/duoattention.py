@@ -29,7 +29,7 @@ class DuoAttention(ReferenceMethod):
     retrieval_heads : float
     sinks, recent : int
     gates : Tensor (layers, KV heads), optional
-        What the paper trains beforehand; random here.
+        Trained beforehand in the paper; random here.
     """
 
     proof_cases: ClassVar[ProofCases] = with_and_without_cls(

@@ -15,7 +15,7 @@ from asymsim_reference.scores import patch_keys, saliency
 from asymsim_reference.selection import floor_share
 from asymsim_reference.tokens import AttentionTrace, EncoderTokens
 
-# alpha of the released code, times 100: what a token's [CLS] attention takes off its similarities.
+# alpha of the released code, times 100: the weight by which a token's [CLS] attention lowers its similarities.
 SALIENCY_WEIGHT = 100.0
 
 

@@ -23,7 +23,7 @@ class HiRED(ReferenceMethod):
     """floor(keep N) tokens: ``full_image_share`` of them from the whole image, the rest from the crops.
 
     A crop's weight is the attention that its [CLS] pays to the most attended tenth of its patches in
-    the first block; within a crop the most attended of the penultimate block stay. What a crop cannot hold goes
+    the first block; within a crop the most attended of the penultimate block stay. The excess of a full crop goes
     to the others.
     """
 
