@@ -10,11 +10,11 @@ from asymsim.core.model_arrays import LAYER
 
 
 def kind(**values: int) -> np.void:
-    made = np.zeros(1, LAYER)
+    record = np.zeros(1, LAYER)
     shape = {"hidden_size": 100, "heads": 4, "kv_heads": 2, "head_size": 10, "intermediate_size": 7, "ups": 2}
     for name, value in {**shape, **values}.items():
-        made[name] = value
-    return made[0]
+        record[name] = value
+    return record[0]
 
 
 def test_attention_holds_queries_keys_values_and_output() -> None:

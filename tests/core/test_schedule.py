@@ -105,22 +105,22 @@ def test_floor_sum_is_the_sum_of_floors(count: int, divisor: int, factor: int) -
     assert floor_sum(count, divisor, factor) == sum(factor * at // divisor for at in range(count))
 
 
-@given(steps=st.integers(0, 200), free=st.integers(0, 250), retain=RETAINED)
-def test_growth_sums_add_up(steps: int, free: int, retain: Fraction) -> None:
+@given(steps=st.integers(0, 200), eviction_start=st.integers(0, 250), retain=RETAINED)
+def test_growth_sums_add_up(steps: int, eviction_start: int, retain: Fraction) -> None:
     num, den = retain.numerator, retain.denominator
-    sizes = [min(step, free) + math.floor(retain * max(0, step - free)) for step in range(steps)]
-    assert [growth(step, free, num, den) for step in range(steps)] == sizes
-    assert growth_sum(steps, free, num, den) == sum(sizes)
+    sizes = [min(step, eviction_start) + math.floor(retain * max(0, step - eviction_start)) for step in range(steps)]
+    assert [growth(step, eviction_start, num, den) for step in range(steps)] == sizes
+    assert growth_sum(steps, eviction_start, num, den) == sum(sizes)
 
 
 @given(
-    base=st.integers(0, 150), cap=st.integers(0, 200), steps=st.integers(0, 150), free=st.integers(0, 200),
+    base=st.integers(0, 150), cap=st.integers(0, 200), steps=st.integers(0, 150), eviction_start=st.integers(0, 200),
     retain=RETAINED,
 )  # fmt: skip
-def test_capped_growth_sums_add_up(base: int, cap: int, steps: int, free: int, retain: Fraction) -> None:
+def test_capped_growth_sums_add_up(base: int, cap: int, steps: int, eviction_start: int, retain: Fraction) -> None:
     num, den = retain.numerator, retain.denominator
-    expected = sum(min(base + growth(step, free, num, den), cap) for step in range(steps))
-    assert capped_growth_sum(base, cap, steps, free, num, den) == expected
+    expected = sum(min(base + growth(step, eviction_start, num, den), cap) for step in range(steps))
+    assert capped_growth_sum(base, cap, steps, eviction_start, num, den) == expected
 
 
 def test_the_longest_outputs_sum_exactly() -> None:

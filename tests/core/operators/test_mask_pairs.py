@@ -79,15 +79,17 @@ def test_chunk_positions_add_up(position: int, chunk: int) -> None:
 
 @pytest.mark.parametrize("retain", [Fraction(0), Fraction(1, 3), Fraction(3, 4), Fraction(1)])
 @pytest.mark.parametrize("chunk", [1, 2, 5, 8, 40])
-@pytest.mark.parametrize("free", [0, 3, 100])
+@pytest.mark.parametrize("eviction_start", [0, 3, 100])
 @pytest.mark.parametrize(("base", "cap", "position"), [(0, 100, 0), (0, 0, 9), (3, 6, 3), (3, 100, 11), (20, 30, 20)])
 def test_chunks_and_evicted_caches_limit_each_other(
-    base: int, cap: int, position: int, chunk: int, free: int, retain: Fraction
+    base: int, cap: int, position: int, chunk: int, eviction_start: int, retain: Fraction
 ) -> None:
     for steps in (0, 1, 2, 9, 40, 41):
         expected = 0
         for step in range(steps):
-            held = base + min(step, free) + int(retain * max(0, step - free))
-            expected += min(held, cap, (position + step) % chunk)
-        found = chunked_growth_sum(base, cap, position, chunk, steps, free, retain.numerator, retain.denominator)
-        assert found == expected
+            cached = base + min(step, eviction_start) + int(retain * max(0, step - eviction_start))
+            expected += min(cached, cap, (position + step) % chunk)
+        total = chunked_growth_sum(
+            base, cap, position, chunk, steps, eviction_start, retain.numerator, retain.denominator
+        )
+        assert total == expected

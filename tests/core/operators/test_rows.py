@@ -34,11 +34,11 @@ def rows() -> Array:
 
 
 def kind(**values: int) -> np.void:
-    made = np.zeros(1, LAYER)
+    record = np.zeros(1, LAYER)
     shape = {"hidden_size": 8, "heads": 4, "kv_heads": 2, "head_size": 3, "intermediate_size": 5, "ups": 2, "norms": 2}
     for name, value in {**shape, **values}.items():
-        made[name] = value
-    return made[0]
+        record[name] = value
+    return record[0]
 
 
 def test_a_product_reads_its_weight_once_and_counts_two_flops_a_multiply_add() -> None:

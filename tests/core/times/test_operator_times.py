@@ -34,7 +34,7 @@ def arrays(name: str, number_format: str = "bf16") -> GpuArrays:
     return gpu_arrays(load_gpu(name), dtype(number_format))
 
 
-def machine(rates: GpuArrays) -> Device:
+def device(rates: GpuArrays) -> Device:
     return Device(rates.activation_flops_per_s, rates.bandwidth_bytes_per_s, rates.l2_bytes, rates.sm_count)
 
 
@@ -47,19 +47,19 @@ def product(m: float, n: float, k: float, rates: GpuArrays) -> float:
 
 def prefill(sequences: int, tokens: int, heads: int, kv_heads: int, rates: GpuArrays) -> float:
     size, kv_bytes = 128.0, 4.0 * sequences * tokens * kv_heads * 128
-    given = float(sequences), float(tokens), float(tokens), (tokens + 1) / 2, float(heads), float(kv_heads), size
-    return float(prefill_attention_seconds(*given, kv_bytes, 1, machine(rates), rates.prefill_attention[0]))
+    shape = float(sequences), float(tokens), float(tokens), (tokens + 1) / 2, float(heads), float(kv_heads), size
+    return float(prefill_attention_seconds(*shape, kv_bytes, 1, device(rates), rates.prefill_attention[0]))
 
 
 def decode(sequences: int, tokens: int, heads: int, kv_heads: int, rates: GpuArrays) -> float:
     size, kv_bytes = 128.0, 4.0 * sequences * tokens * kv_heads * 128
-    given = float(sequences), float(tokens), float(heads), float(kv_heads), size, kv_bytes
-    return float(decode_attention_seconds(*given, 1, 0.0, machine(rates), rates.decode_attention[0]))
+    shape = float(sequences), float(tokens), float(heads), float(kv_heads), size, kv_bytes
+    return float(decode_attention_seconds(*shape, 1, 0.0, device(rates), rates.decode_attention[0]))
 
 
 def encode(sequences: int, tokens: int, heads: int, rates: GpuArrays) -> float:
-    given = float(sequences), float(tokens), float(tokens), float(heads), 64.0
-    return float(encoder_attention_seconds(*given, 0, machine(rates), rates.encoder_attention[0]))
+    shape = float(sequences), float(tokens), float(tokens), float(heads), 64.0
+    return float(encoder_attention_seconds(*shape, 0, device(rates), rates.encoder_attention[0]))
 
 
 def test_every_measured_gpu_of_the_issue_is_fitted() -> None:
@@ -158,8 +158,8 @@ def test_a_window_ends_a_tile_long_before_the_prompt_does() -> None:
     rates = arrays("h100_sxm")
 
     def seconds(met: float) -> float:
-        given = 1.0, 32_768.0, 32_768.0, met, 1.0, 1.0, 128.0, 4.0 * 32_768 * 128
-        return float(prefill_attention_seconds(*given, 1, machine(rates), rates.prefill_attention[0]))
+        shape = 1.0, 32_768.0, 32_768.0, met, 1.0, 1.0, 128.0, 4.0 * 32_768 * 128
+        return float(prefill_attention_seconds(*shape, 1, device(rates), rates.prefill_attention[0]))
 
     # A window of 1024 keys is a thirty-second of the prompt; the longest tile must not be as long as without it.
     assert seconds(1008.0) < seconds(16_384.5) / 4
@@ -167,11 +167,11 @@ def test_a_window_ends_a_tile_long_before_the_prompt_does() -> None:
 
 
 def test_products_of_activations_need_numbers_of_their_own() -> None:
-    own = dataclasses.replace(load_gpu("h100_sxm"), name="mine", architecture="of_no_relative", efficiency={})
+    user_gpu = dataclasses.replace(load_gpu("h100_sxm"), name="mine", architecture="of_no_relative", efficiency={})
     for sections in (("gemm_bf16",), ("gemm_bf16", "elementwise"), ("gemm_fp8", "elementwise")):
         efficiency = {name: load_gpu("h100_sxm").efficiency[name] for name in sections}
         for number_format in ("bf16", "fp8"):
-            rates = gpu_arrays(dataclasses.replace(own, efficiency=efficiency), dtype(number_format))
+            rates = gpu_arrays(dataclasses.replace(user_gpu, efficiency=efficiency), dtype(number_format))
             grouped = rates.sources[codes.GROUPED_TIME] != codes.ROOFLINE
             assert grouped == bool(rates.gemm["launch_s"].all() and rates.elementwise["launch_s"].all())
     assert codes.SOURCE_NAMES[arrays("h100_sxm", "fp8").sources[codes.GROUPED_TIME]] == "transferred"
@@ -219,11 +219,11 @@ def test_an_all_reduce_takes_the_better_way_and_none_alone() -> None:
 
 
 def test_a_gpu_of_its_own_file_takes_its_architecture_s_numbers() -> None:
-    own = dataclasses.replace(load_gpu("h100_sxm"), name="mine", efficiency={})
-    lent = gpu_arrays(own, dtype("bf16"))
-    assert lent.gemm[0] == arrays("h100_sxm").gemm[0]
-    assert codes.SOURCE_NAMES[lent.sources[codes.GEMM_TIME]] == "transferred"
-    unknown = dataclasses.replace(own, architecture="of_no_relative")
+    user_gpu = dataclasses.replace(load_gpu("h100_sxm"), name="mine", efficiency={})
+    transferred = gpu_arrays(user_gpu, dtype("bf16"))
+    assert transferred.gemm[0] == arrays("h100_sxm").gemm[0]
+    assert codes.SOURCE_NAMES[transferred.sources[codes.GEMM_TIME]] == "transferred"
+    unknown = dataclasses.replace(user_gpu, architecture="of_no_relative")
     assert set(gpu_arrays(unknown, dtype("bf16")).sources) == {codes.ROOFLINE}
 
 

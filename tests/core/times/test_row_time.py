@@ -34,11 +34,11 @@ def row_seconds(row: np.void, gpu: GpuArrays, tp_size: int) -> float:
 
 
 def row(**values: int) -> np.void:
-    made = np.zeros(1, OPERATOR)
-    made["count"] = made["groups"] = made["heads"] = made["kv_heads"] = 1
+    record = np.zeros(1, OPERATOR)
+    record["count"] = record["groups"] = record["heads"] = record["kv_heads"] = 1
     for name, value in values.items():
-        made[name] = value
-    return made[0]
+        record[name] = value
+    return record[0]
 
 
 @pytest.mark.parametrize(
