@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from asymsim.calibration import batch_times, measured_tables
+from asymsim.calibration import batch_times
+from asymsim.calibration.measured_tables import table_path
 from asymsim.calibration.shape_groups import MeasuredRows, assemble, device_of, hardware_bounds
+from asymsim.calibration.table_rows import Rows, medians, read_table
 from asymsim.catalogue.gpu import Gpu
 from asymsim.core.arrays import Array
 from asymsim.core.times.parameters import CAUSAL_SIZES, ENCODER_SIZES
@@ -14,17 +16,17 @@ from asymsim.core.times.parameters import CAUSAL_SIZES, ENCODER_SIZES
 IN_LOOP = 1.0
 
 
-def _causal_rows(gpu: Gpu, framework: str, section: str) -> measured_tables.Rows | None:
+def _causal_rows(gpu: Gpu, framework: str, section: str) -> Rows | None:
     """Rows of a causal attention table with a 2-byte cache and no window."""
-    path = measured_tables.table_path(gpu.name, section, framework)
+    path = table_path(gpu.name, section, framework)
     if path is None:
         return None
     shape = ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim", "window_size", "step")
-    rows = measured_tables.read_table(path, shape, ("kv_cache_dtype",), {"attn_dtype": "bfloat16"})
+    rows = read_table(path, shape, ("kv_cache_dtype",), {"attn_dtype": "bfloat16"})
     rows = rows.drop("fp8_cache", rows["kv_cache_dtype"] != "bfloat16")
     rows = rows.drop("sliding_window", rows["window_size"] > 0)
     rows = rows.drop("head_size_512", rows["head_dim"] > CAUSAL_SIZES[-1])
-    return measured_tables.medians(rows, shape)
+    return medians(rows, shape)
 
 
 def prefill_attention_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
@@ -77,11 +79,11 @@ def decode_attention_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
 
 def encoder_attention_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
     """Bidirectional self-attention of images."""
-    path = measured_tables.table_path(gpu.name, "encoder_attention", framework)
+    path = table_path(gpu.name, "encoder_attention", framework)
     if path is None:
         return None
     shape = ("batch_size", "isl", "num_heads", "head_dim")
-    rows = measured_tables.medians(measured_tables.read_table(path, shape, only={"attn_dtype": "bfloat16"}), shape)
+    rows = medians(read_table(path, shape, only={"attn_dtype": "bfloat16"}), shape)
     device = device_of(gpu)
     b, n, h, d = rows.floats(*shape)
     size = size_class(d, ENCODER_SIZES)

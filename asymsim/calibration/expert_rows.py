@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from asymsim.calibration import batch_times, measured_tables
+from asymsim.calibration import batch_times
+from asymsim.calibration.measured_tables import table_path
 from asymsim.calibration.shape_groups import MeasuredRows, assemble, hardware_bounds
+from asymsim.calibration.table_rows import medians, read_table
 from asymsim.catalogue.gpu import Gpu
 from asymsim.catalogue.number_format import number_format
 from asymsim.core.arrays import Array
@@ -23,12 +25,12 @@ def expert_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
     GPU's parameters of single products, so a fit gives residuals alone. Routing is predicted as uniform; the tables
     have balanced and skewed routing.
     """
-    path = measured_tables.table_path(gpu.name, "grouped_gemm", framework)
+    path = table_path(gpu.name, "grouped_gemm", framework)
     if path is None:
         return None
-    rows = measured_tables.read_table(path, (*_SHAPE, "moe_ep_size"), ("distribution",), {"moe_dtype": "bfloat16"})
+    rows = read_table(path, (*_SHAPE, "moe_ep_size"), ("distribution",), {"moe_dtype": "bfloat16"})
     rows = rows.drop("spread_experts", rows["moe_ep_size"] > 1)
-    rows = measured_tables.medians(rows, (*_SHAPE, "distribution"))
+    rows = medians(rows, (*_SHAPE, "distribution"))
     rows.columns["seconds"] = rows["seconds"] / 2.0
     tokens, hidden, intermediate, active, experts, tp_size = rows.floats(*_SHAPE)
     width = np.ceil(intermediate / tp_size)

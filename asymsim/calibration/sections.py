@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from asymsim.calibration import batch_times, measured_tables
+from asymsim.calibration import batch_times
 from asymsim.calibration.attention_rows import decode_attention_rows, encoder_attention_rows, prefill_attention_rows
 from asymsim.calibration.expert_rows import expert_rows
+from asymsim.calibration.measured_tables import FRAMEWORKS, table_path
 from asymsim.calibration.shape_groups import MeasuredRows, assemble, device_of, hardware_bounds
+from asymsim.calibration.table_rows import medians, read_table
 from asymsim.catalogue.gpu import Gpu
 from asymsim.core.arrays import Array
 from asymsim.util.errors import UnknownNameError
@@ -29,18 +31,18 @@ def load_section(gpu: Gpu, section: str, framework: str = "vllm") -> MeasuredRow
     """
     if section not in LOADERS:
         raise UnknownNameError("section", section, LOADERS)
-    if framework not in measured_tables.FRAMEWORKS:
-        raise UnknownNameError("framework", framework, measured_tables.FRAMEWORKS)
+    if framework not in FRAMEWORKS:
+        raise UnknownNameError("framework", framework, FRAMEWORKS)
     rows = LOADERS[section](gpu, framework)
     return rows if rows is not None and len(rows.seconds) else None
 
 
 def _gemm_rows(gpu: Gpu, framework: str, table_dtype: str, peak: str, operand_bytes: float) -> MeasuredRows | None:
-    path = measured_tables.table_path(gpu.name, f"gemm_{peak}", framework)
+    path = table_path(gpu.name, f"gemm_{peak}", framework)
     if path is None or peak not in gpu.peak_flops_per_s:
         return None
-    rows = measured_tables.read_table(path, ("m", "n", "k"), only={"gemm_dtype": table_dtype})
-    rows = measured_tables.medians(rows, ("m", "n", "k"))
+    rows = read_table(path, ("m", "n", "k"), only={"gemm_dtype": table_dtype})
+    rows = medians(rows, ("m", "n", "k"))
     m, n, k = rows.floats("m", "n", "k")
     device = device_of(gpu, peak)
 
@@ -67,10 +69,10 @@ def _gemm_fp8_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
 
 def _elementwise_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
     """Static fp8 quantisation, 2 bytes read and 1 written an element: no table has a normalisation."""
-    path = measured_tables.table_path(gpu.name, "elementwise", framework)
+    path = table_path(gpu.name, "elementwise", framework)
     if path is None:
         return None
-    rows = measured_tables.medians(measured_tables.read_table(path, ("m", "k")), ("m", "k"))
+    rows = medians(read_table(path, ("m", "k")), ("m", "k"))
     m, k = rows.floats("m", "k")
     moved_bytes = 3 * m * k
 
@@ -89,12 +91,12 @@ def _elementwise_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
 
 def _all_reduce_rows(gpu: Gpu, framework: str) -> MeasuredRows | None:
     """All-reduces of 2-byte elements inside a CUDA graph; a shape group is a message size."""
-    path = measured_tables.table_path(gpu.name, "all_reduce", framework)
+    path = table_path(gpu.name, "all_reduce", framework)
     if path is None:
         return None
-    rows = measured_tables.read_table(path, ("num_gpus", "message_size"), ("kernel_source",))
+    rows = read_table(path, ("num_gpus", "message_size"), ("kernel_source",))
     rows = rows.drop("eager", np.char.endswith(rows["kernel_source"], "eager"))
-    rows = measured_tables.medians(rows, ("num_gpus", "message_size"))
+    rows = medians(rows, ("num_gpus", "message_size"))
     num_gpus, elements = rows.floats("num_gpus", "message_size")
     message_bytes = 2 * elements
 

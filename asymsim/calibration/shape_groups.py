@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asymsim.calibration.measured_tables import Rows
+from asymsim.calibration.table_rows import Rows
 from asymsim.catalogue.gpu import Gpu
 from asymsim.core.arrays import Array
 from asymsim.core.times.device import Device

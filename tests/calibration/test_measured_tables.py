@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asymsim.calibration import measured_tables
+from asymsim.calibration import measured_tables, table_rows
 from asymsim.calibration.sections import load_section
 from asymsim.catalogue.gpu import load_gpu
 from asymsim.util.errors import InputError, MissingExtraError, UnknownNameError
@@ -38,7 +38,7 @@ def test_each_trap_of_a_matrix_table_is_counted(put: Put) -> None:
     again = load_section(load_gpu("h100_sxm"), "gemm_bf16")
     assert again is not None
     assert again.dropped == {"beats_memory": 1}
-    assert set(measured_tables.EXCLUSION_RULES) >= {*table.dropped, *again.dropped}
+    assert set(table_rows.EXCLUSION_RULES) >= {*table.dropped, *again.dropped}
 
 
 def test_each_trap_of_a_context_table_is_counted(put: Put) -> None:
