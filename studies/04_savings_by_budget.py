@@ -1,4 +1,4 @@
-"""What does each method save at a budget, and does it matter which of its two meanings the budget has?
+"""How much does each method save at a budget, and does it matter which of two meanings the budget has?
 
     python studies/04_savings_by_budget.py [--out FOLDER]
 
@@ -52,7 +52,7 @@ def rows(
     scenario = Scenario(model=model, gpu=gpu)
     dense = estimate(scenario)
     dense_rate = requests_per_s(scenario, dense)
-    found = []
+    study_rows = []
     for row in savings_curves([model], [gpu], names, budgets):
         if row["kept_share"] is None or "nearest" in row["note"]:
             continue
@@ -61,7 +61,7 @@ def rows(
         visual = result.schedule.visual_tokens_by_layer
         chosen = ("model", "gpu", "method", "family", "budget", "keep", "kept_share")
         saved = ("prefill_flops_saved", "kv_saved", "ttft_saved", "tpot_saved", "e2e_saved")
-        found.append(
+        study_rows.append(
             {name: row[name] for name in chosen}
             | {
                 "entering_share": visual[0] / dense.workload.visual_tokens,
@@ -74,11 +74,11 @@ def rows(
                 "selection_share_of_ttft": row["selection_share_of_ttft"],
             }
         )
-    return found
+    return study_rows
 
 
 def requests_per_s(scenario: Scenario, result: Estimate) -> float:
-    """Of one batch after the other, each the largest that fits."""
+    """Requests a second of batches that follow each other, each the largest that fits."""
     batch = result.memory.max_batch_size
     if batch == 0:
         raise InputError("gpu", scenario.gpu, f"does not hold one request of {scenario.model}")
@@ -92,10 +92,10 @@ def findings(rows: list[Row]) -> list[str]:
     said = []
     at = [row for row in rows if row["family"] == "vision" and abs(row["budget"] - JUDGED_AT) < 1e-9]
     inside = [row for row in at if row["entering_share"] > 0.99]
-    for name, what in (("prefill_flops_saved", "prefill FLOPs"), ("kv_saved", "KV"), ("ttft_saved", "TTFT")):
+    for name, label in (("prefill_flops_saved", "prefill FLOPs"), ("kv_saved", "KV"), ("ttft_saved", "TTFT")):
         low, high = min(at, key=lambda row: row[name]), max(at, key=lambda row: row[name])
         said.append(
-            f"at {percent(JUDGED_AT)} in the mean layer, {what} saved: from {percent(low[name])} ({low['method']}) "
+            f"at {percent(JUDGED_AT)} in the mean layer, {label} saved: from {percent(low[name])} ({low['method']}) "
             f"to {percent(high[name])} ({high['method']})"
         )
     if inside:

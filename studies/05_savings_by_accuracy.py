@@ -1,4 +1,4 @@
-"""What does pruning save for the accuracy that it was measured to keep?
+"""How much does pruning save at the accuracy that was measured for it?
 
     python studies/05_savings_by_accuracy.py [--accuracy OWN.csv] [--gpu GPU] [--out FOLDER]
 
@@ -44,7 +44,7 @@ def rows(accuracy: str | None = None, gpu: str = "h100_sxm", published: Sequence
     entries = list(published_accuracy() if published is None else published)
     if accuracy is not None:
         entries += read_accuracy(accuracy)
-    found = []
+    study_rows = []
     for entry in entries:
         if entry.meaning == "text" or entry.share_kept is None or entry.variant not in VARIANTS:
             continue
@@ -58,7 +58,7 @@ def rows(accuracy: str | None = None, gpu: str = "h100_sxm", published: Sequence
         if point.result is None:
             continue
         saved = point.result.savings
-        found.append(
+        study_rows.append(
             {
                 "method": entry.method + (f" ({entry.variant})" if entry.variant else ""),
                 "model": entry.model,
@@ -77,21 +77,21 @@ def rows(accuracy: str | None = None, gpu: str = "h100_sxm", published: Sequence
                 "note": point.note,
             }
         )
-    if not found:
+    if not study_rows:
         raise InputError("accuracy", accuracy, "holds no method that prunes visual tokens, with an unpruned accuracy")
-    return found
+    return study_rows
 
 
 def groups(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Rows of one model and benchmark, those of most methods first; without budgets that our schedule cannot meet."""
+    """Rows by model and benchmark, the pairs of most methods first, without budgets that our schedule cannot meet."""
     rows = [row for row in rows if "nearest" not in row["note"]]
     keys = dict.fromkeys((row["model"], row["benchmark"]) for row in rows)
-    made = {key: [row for row in rows if (row["model"], row["benchmark"]) == key] for key in keys}
-    return dict(sorted(made.items(), key=lambda item: -len({row["method"] for row in item[1]})))
+    rows_by_pair = {key: [row for row in rows if (row["model"], row["benchmark"]) == key] for key in keys}
+    return dict(sorted(rows_by_pair.items(), key=lambda item: -len({row["method"] for row in item[1]})))
 
 
 def front(group: list[Row]) -> list[Row]:
-    """Rows that no other beats in accuracy kept without saving less time to first token."""
+    """The Pareto front of kept accuracy and saved time to first token."""
     return [
         row
         for row in group
@@ -105,7 +105,7 @@ def front(group: list[Row]) -> list[Row]:
 
 
 def findings(rows: list[Row]) -> list[str]:
-    """The most time saved at good accuracy, and who is on the front."""
+    """The most time saved at good accuracy, and the methods on the Pareto front."""
     said = []
     for (model, benchmark), group in groups(rows).items():
         good = [row for row in group if row["accuracy_kept"] >= GOOD]
@@ -126,7 +126,7 @@ def findings(rows: list[Row]) -> list[str]:
 
 
 def draw(rows: list[Row]) -> Figure:
-    """A column a model and benchmark (those of most methods), a line a saving, a curve a method."""
+    """A column a model and benchmark, the pairs of most methods; a row a saving, a curve a method."""
     shown = list(groups(rows).items())[:COLUMNS]
     drawn = [row for _, group in shown for row in group]
     names = sorted({row["method"] for row in drawn})
@@ -151,7 +151,7 @@ def draw(rows: list[Row]) -> Figure:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """The GPU, and a table of the user's own."""
+    """Options: the GPU, and a table of the user's measurements."""
     parser.add_argument("--accuracy", metavar="CSV", help="accuracy that you measured")
     parser.add_argument("--gpu", default="h100_sxm")
 

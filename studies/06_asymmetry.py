@@ -1,4 +1,4 @@
-"""How much of the cost is vision's and how much is text's, and from where on does evicting text matter?
+"""How much of the cost is due to vision and how much to text, and when does evicting text matter?
 
     python studies/06_asymmetry.py [--out FOLDER]
 
@@ -50,39 +50,40 @@ def rows(
     turns: Sequence[int] = TURNS,
 ) -> list[Row]:
     """A row for each model and output length of one turn, then for each model and turn of a dialogue."""
-    found = []
+    study_rows = []
     for model in models:
         for output_tokens in outputs:
             load = {"text_tokens": QUESTION_TOKENS, "output_tokens": output_tokens}
             shares = _shares(model, gpu, load, {"retain": 0.5})
-            found.append({"model": model, "gpu": gpu, "axis": "output_tokens", "at": output_tokens} | shares)
+            study_rows.append({"model": model, "gpu": gpu, "axis": "output_tokens", "at": output_tokens} | shares)
         for turn in turns:
             history = (turn - 1) * (QUESTION_TOKENS + ANSWER_TOKENS)
             load = {"text_tokens": history + QUESTION_TOKENS, "output_tokens": ANSWER_TOKENS}
             answers = (turn - 1) * ANSWER_TOKENS if load["text_tokens"] > THRESHOLD_TOKENS else 0
             shares = _shares(model, gpu, load, {"history_tokens": answers, "history_retain": 0.5})
-            found.append({"model": model, "gpu": gpu, "axis": "turn", "at": turn} | shares)
-    return found
+            study_rows.append({"model": model, "gpu": gpu, "axis": "turn", "at": turn} | shares)
+    return study_rows
 
 
 def _shares(model: str, gpu: str, load: dict[str, int], eviction: dict[str, float]) -> Row:
     scenario = {"model": model, "gpu": gpu, **load}
-    one = estimate(Scenario(**scenario), operators=True)
-    many = estimate(Scenario(**scenario, batch_size=32), operators=True)
-    visual, text, output = one.workload.visual_tokens, one.workload.text_tokens, one.workload.output_tokens
-    made: Row = {"visual_tokens": visual, "text_tokens": text, "output_tokens": output}
-    made |= _named("prefill_flops", prefill_flops(one.operators or [], visual, text))
-    made |= _named("kv_entries", {"vision": visual, "prompt_text": text, "answer": output - 1, "own": 0})
-    for prefix, result in (("decode_s", one), ("batch_decode_s", many)):
-        made |= _named(prefix, decode_seconds(result.operators or [], visual, text, output))
+    single_estimate = estimate(Scenario(**scenario), operators=True)
+    batch_estimate = estimate(Scenario(**scenario, batch_size=32), operators=True)
+    workload = single_estimate.workload
+    visual, text, output = workload.visual_tokens, workload.text_tokens, workload.output_tokens
+    shares: Row = {"visual_tokens": visual, "text_tokens": text, "output_tokens": output}
+    shares |= _named("prefill_flops", prefill_flops(single_estimate.operators or [], visual, text))
+    shares |= _named("kv_entries", {"vision": visual, "prompt_text": text, "answer": output - 1, "own": 0})
+    for prefix, result in (("decode_s", single_estimate), ("batch_decode_s", batch_estimate)):
+        shares |= _named(prefix, decode_seconds(result.operators or [], visual, text, output))
     for name, settings in (("vision_half", {"keep": 0.5}), ("text_half", {"keep": 1.0, "settings": eviction})):
         saved = estimate(Scenario(**scenario, method="asymvlm", **settings)).savings
-        made |= {f"{name}_kv_saved": saved.kv_bytes, f"{name}_tpot_saved": saved.tpot}
-    return made
+        shares |= {f"{name}_kv_saved": saved.kv_bytes, f"{name}_tpot_saved": saved.tpot}
+    return shares
 
 
 def prefill_flops(operators: Sequence[Row], visual: int, text: int) -> dict[str, float]:
-    """FLOPs until the first token, by whose token it is."""
+    """FLOPs until the first token, of visual tokens and of text tokens."""
     tokens = visual + text
     # Each query sees itself and all before it, visual ones first.
     of_pairs = visual * (visual + 1) / (tokens * (tokens + 1))
@@ -98,7 +99,7 @@ def prefill_flops(operators: Sequence[Row], visual: int, text: int) -> dict[str,
 
 
 def decode_seconds(operators: Sequence[Row], visual: int, text: int, output: int) -> dict[str, float]:
-    """Seconds of decoding, by whose cache entries are read."""
+    """Seconds of decoding, by the cache entries that are read: visual, text."""
     length = visual + text + output / 2
     parts = dict.fromkeys(PARTS, 0.0)
     for row in operators:
@@ -119,8 +120,8 @@ def _named(prefix: str, parts: dict[str, float]) -> Row:
 
 def crossing(rows: list[Row], model: str, axis: str, left: str, right: str) -> Row | None:
     """The first row of an axis at which one figure reaches another."""
-    here = (row for row in rows if (row["model"], row["axis"]) == (model, axis))
-    return next((row for row in here if row[left] >= row[right] > 0), None)
+    axis_rows = (row for row in rows if (row["model"], row["axis"]) == (model, axis))
+    return next((row for row in axis_rows if row[left] >= row[right] > 0), None)
 
 
 def findings(rows: list[Row]) -> list[str]:
@@ -131,7 +132,7 @@ def findings(rows: list[Row]) -> list[str]:
         first, last = series[0], series[-1]
         name = f"{model} ({first['visual_tokens']} visual tokens)"
         text = last["kv_entries_prompt_text"] + last["kv_entries_answer"]
-        alone, batch = (max(row[f"{what}_vision"] for row in series) for what in ("decode_s", "batch_decode_s"))
+        alone, batch = (max(row[f"{label}_vision"] for row in series) for label in ("decode_s", "batch_decode_s"))
         said.append(
             f"{name}: vision is {percent(first['prefill_flops_vision'])} of the FLOPs to the first token, and "
             f"{percent(first['kv_entries_vision'])} of the cache; after {last['at']} tokens text is {percent(text)} "
@@ -142,9 +143,9 @@ def findings(rows: list[Row]) -> list[str]:
             f"{percent(batch)} of 32's"
         )
         where = []
-        for axis, what in (("output_tokens", "an answer of {} tokens"), ("turn", "turn {}")):
+        for axis, label in (("output_tokens", "an answer of {} tokens"), ("turn", "turn {}")):
             row = crossing(rows, model, axis, "text_half_kv_saved", "vision_half_kv_saved")
-            where.append(f"from {what.format(row['at'])} on" if row else f"at no {axis.replace('_', ' ')} tried")
+            where.append(f"from {label.format(row['at'])} on" if row else f"at no {axis.replace('_', ' ')} tried")
         said.append(
             f"{name}: evicting half the text saves as much cache as half the visual tokens {' and '.join(where)}"
         )
@@ -152,7 +153,7 @@ def findings(rows: list[Row]) -> list[str]:
 
 
 def draw(rows: list[Row]) -> Figure:
-    """Stacked shares over the length of one answer, a column a model; below, what eviction saves of the cache."""
+    """Stacked shares over the length of one answer, a column a model; below, the cache that eviction saves."""
     models = list(dict.fromkeys(row["model"] for row in rows))
     figure, axes = panels(len(QUANTITIES) + 1, 2 * len(models), 2.1 * 2 * len(models), 9.8, sharey="row", sharex="col")
     for column, (model, axis) in enumerate((model, axis) for model in models for axis in ("output_tokens", "turn")):

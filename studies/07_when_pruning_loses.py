@@ -1,4 +1,4 @@
-"""What does selection cost, and up to which kept share does pruning still save time to first token?
+"""How much does selection cost, and up to which kept share does pruning still save time to first token?
 
     python studies/07_when_pruning_loses.py [--out FOLDER]
 
@@ -39,15 +39,15 @@ def rows(
 ) -> list[Row]:
     """A row for each model, GPU, batch size and method that prunes visual tokens."""
     names = vision_methods() if methods is None else list(methods)
-    made = []
+    study_rows = []
     for model in models:
         for row in break_even_table(Scenario(model=model), names, gpus, batch_sizes, {}):
-            made.append(row | _paid(row))
-    return made
+            study_rows.append(row | _paid(row))
+    return study_rows
 
 
 def _paid(row: Row) -> Row:
-    """What the method of a row pays at half the visual tokens, and saves in all."""
+    """The cost of selection at half the visual tokens, and the saving in all, for the method of a row."""
     scenario = Scenario(model=row["model"], gpu=row["gpu"], batch_size=row["batch_size"])
     dense = estimate(scenario)
     (half,) = solve_keep(scenario, row["method"], {}, dense, (PRICED_AT,), "budget")
@@ -60,14 +60,14 @@ def _paid(row: Row) -> Row:
 
 
 def findings(rows: list[Row]) -> list[str]:
-    """Where pruning pays least, how far batches move it, and who pays most."""
+    """The lowest break-even, its change with the batch size, and the method with the costliest selection."""
     said = []
     for model, batch in dict.fromkeys((row["model"], row["batch_size"]) for row in rows):
-        here = [row for row in rows if (row["model"], row["batch_size"]) == (model, batch)]
-        known = [row for row in here if row["kept_share"] is not None]
-        never = [f"{row['method']} on {row['gpu']}" for row in here if "never" in row["note"]]
-        if known:
-            least, most = (pick(known, key=lambda row: row["kept_share"]) for pick in (min, max))
+        batch_rows = [row for row in rows if (row["model"], row["batch_size"]) == (model, batch)]
+        solved_rows = [row for row in batch_rows if row["kept_share"] is not None]
+        never = [f"{row['method']} on {row['gpu']}" for row in batch_rows if "never" in row["note"]]
+        if solved_rows:
+            least, most = (pick(solved_rows, key=lambda row: row["kept_share"]) for pick in (min, max))
             text = (
                 f"{model}, batch {batch}: pruning saves TTFT up to a kept share of "
                 f"{percent(least['kept_share'])} ({least['method']} on {least['gpu']}) to "
@@ -86,7 +86,7 @@ def findings(rows: list[Row]) -> list[str]:
 
 
 def draw(rows: list[Row]) -> Figure:
-    """Two tables of colours, a panel a model and GPU: the break-even share, and what is paid at half the tokens."""
+    """Two heat maps, a panel a model and GPU: the break-even share, and the cost of selection at half the tokens."""
     places = list(dict.fromkeys((row["model"], row["gpu"]) for row in rows))
     batches, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("batch_size", "method"))
     figure, axes = panels(2, len(places), max(5.0, 1.95 * len(places) + 1.2), 2.4 + 0.4 * len(names), sharey=True)
@@ -97,10 +97,10 @@ def draw(rows: list[Row]) -> Figure:
         )
     ):
         highest = max([100 * row[quantity] for row in rows if row[quantity] is not None], default=1.0)
-        for column, place in enumerate(places):
+        for column, pair in enumerate(places):
             panel = axes[line][column]
             grid = [[float("nan")] * len(batches) for _ in names]
-            for row in (row for row in rows if (row["model"], row["gpu"]) == place):
+            for row in (row for row in rows if (row["model"], row["gpu"]) == pair):
                 i, j = names.index(row["method"]), batches.index(row["batch_size"])
                 value = None if row[quantity] is None else 100 * row[quantity]
                 # A method that never saves breaks even at none kept; one that cannot run has no cell.
@@ -116,7 +116,7 @@ def draw(rows: list[Row]) -> Figure:
             panel.set_xticks(range(len(batches)), [str(batch) for batch in batches])
             panel.set_yticks(range(len(names)), names)
             panel.tick_params(labelsize=8, length=0)
-            panel.set_title("\n".join(place) if line == 0 else "", fontsize=9)
+            panel.set_title("\n".join(pair) if line == 0 else "", fontsize=9)
             panel.set_xlabel("batch size" if line == 1 else "", fontsize=9)
         bar = figure.colorbar(image, ax=list(axes[line]), shrink=0.8, pad=0.01)
         bar.set_label(label, fontsize=8)

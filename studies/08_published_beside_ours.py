@@ -35,25 +35,25 @@ def rows() -> list[Row]:
 
 
 def findings(rows: list[Row]) -> list[str]:
-    """How many reproduce, in all and paper by paper."""
+    """Numbers of reproduced figures, in all and by paper."""
     said = []
     for row in reproduce.summary(rows):
         rate = "" if row["rate"] is None else f", {percent(row['rate'])} of those that can be judged"
         counts = ", ".join(f"{row[status]} {status}" for status in STATUSES)
         said.append(f"{row['kind']}: {row['figures']} figures, {counts}{rate}")
     for paper in dict.fromkeys(row["paper"] for row in rows):
-        here = [row for row in rows if row["paper"] == paper and row["status"] == "differs"]
-        if here:
-            worst = max(here, key=lambda row: abs(row["error"]))
+        differing = [row for row in rows if row["paper"] == paper and row["status"] == "differs"]
+        if differing:
+            worst = max(differing, key=lambda row: abs(row["error"]))
             said.append(
-                f"{paper}: {len(here)} differ, most by {percent(abs(worst['error']))} "
+                f"{paper}: {len(differing)} differ, most by {percent(abs(worst['error']))} "
                 f"({worst['quantity']}, {worst['setting']})"
             )
     return said
 
 
 def draw(rows: list[Row]) -> Figure:
-    """Ours over the printed figure, a line a figure, a panel a kind."""
+    """Recomputed over printed figure: a line a figure, a panel a kind."""
     groups = [(kind, [row for row in rows if row["kind"] == kind]) for kind in ("counted", "time")]
     groups = [(kind, group) for kind, group in groups if group]
     longest = max(len(group) for _, group in groups)

@@ -1,4 +1,4 @@
-"""Where does each operator sit under the GPU's roofline, before and after pruning?
+"""Where does each operator lie under the GPU's roofline, before and after pruning?
 
     python studies/09_roofline.py [--out FOLDER]
 
@@ -38,21 +38,21 @@ def rows(
     keep: float = KEEP,
     batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> list[Row]:
-    """A row for each batch size, pruned or not, phase and operator; those of all layers together."""
+    """A row for each batch size, pruned or not, phase and operator, over all layers."""
     peak, bandwidth = gpu_of(gpu).peak_flops_per_s["bf16"], gpu_of(gpu).bandwidth_bytes_per_s
-    made = []
+    study_rows = []
     for batch in batch_sizes:
         for name, settings in (("none", {}), (method, {"keep": keep})):
             scenario = Scenario(model=model, gpu=gpu, batch_size=batch, method=name, **settings)
             operators = estimate(scenario, operators=True).operators or []
             for phase, operator in ((phase, operator) for phase in PHASES for operator in NAMES):
-                here = [row for row in operators if (row["phase"], row["name"]) == (phase, operator)]
-                flops, seconds = sum(row["flops"] for row in here), sum(row["seconds"] for row in here)
-                traffic = sum(row[kind] for row in here for kind in BYTES)
+                executions = [row for row in operators if (row["phase"], row["name"]) == (phase, operator)]
+                flops, seconds = sum(row["flops"] for row in executions), sum(row["seconds"] for row in executions)
+                traffic = sum(row[kind] for row in executions for kind in BYTES)
                 if not flops:
                     continue
                 bound = min(peak, bandwidth * flops / traffic)
-                made.append(
+                study_rows.append(
                     {
                         "model": model,
                         "gpu": gpu,
@@ -70,11 +70,11 @@ def rows(
                         "bound": "compute" if bound == peak else "memory",
                     }
                 )
-    return made
+    return study_rows
 
 
 def findings(rows: list[Row]) -> list[str]:
-    """How far the matrix products of each phase move, and what they achieve."""
+    """Moves of the matrix products of each phase along the roof, and their rates."""
     said = []
     roof = gpu_of(rows[0]["gpu"])
     ridge = roof.peak_flops_per_s["bf16"] / roof.bandwidth_bytes_per_s
@@ -94,7 +94,7 @@ def findings(rows: list[Row]) -> list[str]:
 
 
 def draw(rows: list[Row]) -> Figure:
-    """A panel a batch size: the roof, and an arrow from each operator unpruned to the same pruned."""
+    """A panel a batch size: the roof, and an arrow from each unpruned operator to the pruned one."""
     batches = list(dict.fromkeys(row["batch_size"] for row in rows))
     roof = gpu_of(rows[0]["gpu"])
     peak, bandwidth = roof.peak_flops_per_s["bf16"], roof.bandwidth_bytes_per_s

@@ -1,4 +1,4 @@
-"""Which GPU serves most requests within equal limits on latency, and at equal cost, and what does pruning change?
+"""Which GPU serves most requests within equal latency limits, and at equal cost, and how does pruning change it?
 
     python studies/10_gpus_at_equal_slo.py [--prices PRICES.csv] [--out FOLDER]
 
@@ -81,16 +81,16 @@ def rows(
     tpot_s: float = TPOT_S,
 ) -> list[Row]:
     """A row for each GPU and method; None where no batch meets the limits."""
-    known = {} if prices is None else read_prices(prices)
-    made = []
+    user_prices = {} if prices is None else read_prices(prices)
+    study_rows = []
     for name in gpu_names() if gpus is None else gpus:
-        price = known.get(gpu_of(name).name, gpu_of(name).price_usd_per_hour)
+        price = user_prices.get(gpu_of(name).name, gpu_of(name).price_usd_per_hour)
         for method, settings in METHODS:
             # fp16, because the oldest GPUs of the catalogue have no bf16.
             scenario = Scenario(model=model, gpu=name, dtype="fp16", method=method, **settings)
             best = largest(scenario, ttft_s, tpot_s)
             rate = None if best is None else best.workload.batch_size / (best.latency.e2e_s.p50 or math.inf)
-            made.append(
+            study_rows.append(
                 {
                     "model": model,
                     "gpu": name,
@@ -107,7 +107,7 @@ def rows(
                     "requests_per_usd": rate * 3600 / price if rate and price else None,
                 }
             )
-    return made
+    return study_rows
 
 
 def largest(scenario: Scenario, ttft_s: float, tpot_s: float) -> Estimate | None:
@@ -124,22 +124,22 @@ def largest(scenario: Scenario, ttft_s: float, tpot_s: float) -> Estimate | None
     low, high = 1, max(2, best.memory.max_batch_size + 1)
     while high - low > 1:
         middle = (low + high) // 2
-        found = within(middle)
-        if found is None:
+        candidate = within(middle)
+        if candidate is None:
             high = middle
         else:
-            low, best = middle, found
+            low, best = middle, candidate
     return best
 
 
 def findings(rows: list[Row]) -> list[str]:
-    """The best GPU in each respect, and what pruning changes."""
+    """The best GPU in each respect, and the changes by pruning."""
     said = []
     for quantity, unit in (("requests_per_s", "requests a second"), ("requests_per_usd", "requests a dollar")):
         for method, _ in METHODS:
-            here = [row for row in rows if row["method"] == method and row[quantity] is not None]
-            if here:
-                best = max(here, key=lambda row: row[quantity])
+            method_rows = [row for row in rows if row["method"] == method and row[quantity] is not None]
+            if method_rows:
+                best = max(method_rows, key=lambda row: row[quantity])
                 said.append(f"most {unit}, {method}: {best['gpu']}, {best[quantity]:.4g} (batch {best['batch_size']})")
     rates = {(row["gpu"], row["method"]): row["requests_per_s"] for row in rows}
     gains = {
@@ -148,11 +148,12 @@ def findings(rows: list[Row]) -> list[str]:
         if method != "none" and rate and rates[gpu, "none"]
     }
     for method, _ in METHODS[1:]:
-        own = {gpu: gain for (gpu, name), gain in gains.items() if name == method}
-        if own:
-            low, high = min(own, key=own.__getitem__), max(own, key=own.__getitem__)
+        gpu_gains = {gpu: gain for (gpu, name), gain in gains.items() if name == method}
+        if gpu_gains:
+            low, high = min(gpu_gains, key=gpu_gains.__getitem__), max(gpu_gains, key=gpu_gains.__getitem__)
             said.append(
-                f"{method}: requests a second rise by {percent(own[low])} ({low}) to {percent(own[high])} ({high})"
+                f"{method}: requests a second rise by {percent(gpu_gains[low])} ({low}) to {percent(gpu_gains[high])} "
+                f"({high})"
             )
     none = sorted({row["gpu"] for row in rows if row["batch_size"] is None and row["method"] == "none"})
     if none:
@@ -196,7 +197,7 @@ def draw(rows: list[Row]) -> Figure:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """Prices, and the limits."""
+    """Options: prices and latency limits."""
     parser.add_argument("--prices", metavar="CSV", help="gpu,usd_per_hour,source; none ship")
     parser.add_argument("--ttft-s", type=float, default=TTFT_S, help="limit on the time to first token")
     parser.add_argument("--tpot-s", type=float, default=TPOT_S, help="limit on the time per output token")

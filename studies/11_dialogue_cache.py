@@ -38,7 +38,7 @@ PANELS = (
 
 
 def methods(turn: int) -> dict[str, Mapping[str, Any]]:
-    """What is compared at a turn, as fields of a scenario."""
+    """Scenarios compared at a turn, as fields by name."""
     answers = (turn - 1) * ANSWER_TOKENS
     past = turn * QUESTION_TOKENS + answers > THRESHOLD_TOKENS
     text = {
@@ -64,7 +64,7 @@ def rows(models: Sequence[str] = MODELS, gpu: str = "h100_sxm", turns: Sequence[
         for entry in published_accuracy()
         if entry.benchmark == "MMDU" and entry.budget == RETAINED
     }
-    made = []
+    study_rows = []
     for model in models:
         for turn in turns:
             text = turn * QUESTION_TOKENS + (turn - 1) * ANSWER_TOKENS
@@ -72,7 +72,7 @@ def rows(models: Sequence[str] = MODELS, gpu: str = "h100_sxm", turns: Sequence[
                 load = {"num_images": turn, "text_tokens": text, "output_tokens": ANSWER_TOKENS}
                 result = estimate(Scenario(model=model, gpu=gpu, **load, **fields))
                 entries = result.schedule.final_kv_tokens_by_layer
-                made.append(
+                study_rows.append(
                     {
                         "model": model,
                         "gpu": gpu,
@@ -87,18 +87,18 @@ def rows(models: Sequence[str] = MODELS, gpu: str = "h100_sxm", turns: Sequence[
                         "mmdu_score_kept": kept.get((model, label.removesuffix(", text"))),
                     }
                 )
-    return made
+    return study_rows
 
 
 def findings(rows: list[Row]) -> list[str]:
-    """The cache after the last turn, against the unpruned one, and what it does to times."""
+    """The cache after the last turn against the unpruned one, and the changes in TTFT and TPOT."""
     said = []
     for model in dict.fromkeys(row["model"] for row in rows):
-        here = [row for row in rows if row["model"] == model]
-        turn = max(row["turn"] for row in here)
-        last = {row["method"]: row for row in here if row["turn"] == turn}
+        model_rows = [row for row in rows if row["model"] == model]
+        turn = max(row["turn"] for row in model_rows)
+        last = {row["method"]: row for row in model_rows if row["turn"] == turn}
         dense = last["unpruned"]
-        growth = (dense["cache_bytes"] - min(here, key=lambda row: row["turn"])["cache_bytes"]) / max(1, turn - 1)
+        growth = (dense["cache_bytes"] - min(model_rows, key=lambda row: row["turn"])["cache_bytes"]) / max(1, turn - 1)
         vision = percent(dense["visual_tokens"] / dense["prompt_tokens"])
         said.append(
             f"{model}: unpruned, the cache grows by {growth / MEGA:.1f} MB a turn on average, to "

@@ -1,4 +1,4 @@
-"""How much load does a GPU sustain within limits on latency, and how many GPUs does pruning spare?
+"""How much load does a GPU sustain within latency limits, and how many GPUs does pruning save?
 
     python studies/12_capacity_what_if.py [--out FOLDER]
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """A workload on a GPU, the limits that it is held to, and the load that a fleet of them is asked."""
+    """A workload on a GPU, its latency limits, and the load offered to a fleet."""
 
     workload: str
     gpu: str
@@ -68,8 +68,8 @@ def rows(
     rates: Sequence[float] = RATES,
     requests: int = REQUESTS,
 ) -> list[Row]:
-    """A row for each workload, method and rate; what is sustained, and GPUs for the load, in all rows of a method."""
-    made = []
+    """A row for each workload, method and rate; all rows of a method have its sustained rate and its fleet size."""
+    study_rows = []
     for case in cases:
         unit = 0.0
         for method, settings in METHODS:
@@ -82,9 +82,9 @@ def rows(
             gpus = fewest(serve, case.load_per_s, middle)
             price = load_gpu(case.gpu).price_usd_per_hour
             for rate in rates:
-                found = serve(rate * unit, requests, seeds[0])
-                steady = found.backlog.saturated is False
-                made.append(
+                metrics = serve(rate * unit, requests, seeds[0])
+                steady = metrics.backlog.saturated is False
+                study_rows.append(
                     {
                         "workload": case.workload,
                         "gpu": case.gpu,
@@ -92,9 +92,9 @@ def rows(
                         "method": method,
                         "keep": settings.get("keep", 1.0),
                         "requests_per_s": rate * unit,
-                        "ttft_p90_s": found.times["ttft"].percentiles[90] if steady else None,
-                        "tpot_p90_s": found.times["tpot"].percentiles[90],
-                        "slo_share": met(found),
+                        "ttft_p90_s": metrics.times["ttft"].percentiles[90] if steady else None,
+                        "tpot_p90_s": metrics.times["tpot"].percentiles[90],
+                        "slo_share": met(metrics),
                         "ttft_limit_s": case.slo.ttft_s,
                         "tpot_limit_s": case.slo.tpot_s,
                         "sustained_per_s": middle,
@@ -105,7 +105,7 @@ def rows(
                         "usd_per_1m_requests": price and gpus * price / 3600 / case.load_per_s * 1e6,
                     }
                 )
-    return made
+    return study_rows
 
 
 def served(
@@ -117,13 +117,13 @@ def served(
     return serving_metrics(simulate(scenario, requests_for(load, scenario), cluster_config=fleet), case.slo)
 
 
-def met(found: ServingMetrics) -> float:
-    """The share of requests within the limits; none where waiting grows as long as requests arrive."""
-    return found.shares["slo_share"] or 0.0
+def met(metrics: ServingMetrics) -> float:
+    """The share of requests within the limits; 0 where waiting grows as long as requests arrive."""
+    return metrics.shares["slo_share"] or 0.0
 
 
 def highest(serve: Any, requests: int, seed: int, near: float, factor: float) -> float:
-    """The highest rate that is sustained, to two per cent: requests come in the same pattern at any rate."""
+    """The highest sustained rate, to two per cent; requests arrive in the same pattern at any rate."""
 
     def sustained(rate: float) -> bool:
         return met(serve(rate, requests, seed)) >= SHARE
@@ -155,18 +155,20 @@ def fewest(serve: Any, load_per_s: float, sustained_per_s: float) -> int:
 
 
 def findings(rows: list[Row]) -> list[str]:
-    """What one GPU sustains, GPUs and money for the load, and the latency where the unpruned GPU is not yet full."""
+    """The rate that one GPU sustains, GPUs and cost for the load, and the latency below the unpruned GPU's limit."""
     said = []
     for workload in dict.fromkeys(row["workload"] for row in rows):
-        own = [row for row in rows if row["workload"] == workload]
-        first = {row["method"]: row for row in reversed(own)}
+        workload_rows = [row for row in rows if row["workload"] == workload]
+        first = {row["method"]: row for row in reversed(workload_rows)}
         dense = first["none"]
         common = EASY * dense["sustained_per_s"]
         for method, _ in METHODS:
             row = first[method]
             more = row["sustained_per_s"] / dense["sustained_per_s"] - 1
             spread = f"{row['sustained_low_per_s']:.3g} to {row['sustained_high_per_s']:.3g}"
-            at = next(row for row in own if row["method"] == method and math.isclose(row["requests_per_s"], common))
+            at = next(
+                row for row in workload_rows if row["method"] == method and math.isclose(row["requests_per_s"], common)
+            )
             text = f"one GPU sustains {row['sustained_per_s']:.3g} requests/s ({spread} by seed)"
             said.append(
                 f"{workload}, {row['model']} on {row['gpu']}, {method}: {text}"
@@ -179,22 +181,24 @@ def findings(rows: list[Row]) -> list[str]:
 
 
 def draw(rows: list[Row]) -> Figure:
-    """TTFT and the share within the limits against load, a panel a workload; where each method's GPU is full."""
+    """TTFT and the share within the limits against the load, a panel a workload, with each method's sustained rate."""
     workloads = list(dict.fromkeys(row["workload"] for row in rows))
     figure, axes = panels(2, len(workloads), 3.6 * len(workloads), 5.6, sharex="col", sharey="row")
     for column, workload in enumerate(workloads):
         upper, lower = axes[0][column], axes[1][column]
-        own = [row for row in rows if row["workload"] == workload]
+        workload_rows = [row for row in rows if row["workload"] == workload]
         for index, (method, settings) in enumerate(METHODS):
-            here = [row for row in own if row["method"] == method]
+            method_rows = [row for row in workload_rows if row["method"] == method]
             name = "unpruned" if method == "none" else f"{method}, {100 * settings['keep']:.3g} % kept"
-            loads = [row["requests_per_s"] for row in here]
-            upper.plot(loads, [row["ttft_p90_s"] or math.nan for row in here], label=name, **look(index))
-            lower.plot(loads, [100 * row["slo_share"] for row in here], label=name, **look(index))
+            loads = [row["requests_per_s"] for row in method_rows]
+            upper.plot(loads, [row["ttft_p90_s"] or math.nan for row in method_rows], label=name, **look(index))
+            lower.plot(loads, [100 * row["slo_share"] for row in method_rows], label=name, **look(index))
             for panel in (upper, lower):
-                panel.axvline(here[0]["sustained_per_s"], color=look(index)["color"], linewidth=0.8, alpha=0.6)
-        first = own[0]
-        gpus = ", ".join(str(next(row["gpus"] for row in own if row["method"] == method)) for method, _ in METHODS)
+                panel.axvline(method_rows[0]["sustained_per_s"], color=look(index)["color"], linewidth=0.8, alpha=0.6)
+        first = workload_rows[0]
+        gpus = ", ".join(
+            str(next(row["gpus"] for row in workload_rows if row["method"] == method)) for method, _ in METHODS
+        )
         upper.axhline(first["ttft_limit_s"], color="black", linewidth=0.9, linestyle="--")
         lower.axhline(100 * SHARE, color="black", linewidth=0.9, linestyle="--")
         upper.set_yscale("log")

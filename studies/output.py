@@ -1,4 +1,4 @@
-"""What the studies share: one CSV, one PNG and the findings as lines of text, in out/studies/<name>/."""
+"""Output of the studies: one CSV, one PNG and the findings as lines of text, in out/studies/<name>/."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(
     arguments: Sequence[str] | None = None,
     options: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> int:
-    """Run a study from the command line: make its rows, write them and their figure, print what they say.
+    """Run a study from the command line: make its rows, write them and their figure, print the findings.
 
     Parameters
     ----------
@@ -43,34 +43,34 @@ def run(
     draw, findings : callable
         The figure and the lines of text that follow from the rows.
     arguments : sequence of str, optional
-        Those of the command line by default.
+        Arguments of the command line by default.
     options : callable, optional
         Adds the study's own options to a parser.
 
     Returns
     -------
     int
-        The exit code: 2 where an input is wrong, which one line says.
+        The exit code: 2 for a wrong input, explained in one line.
     """
     name = re.sub(r"^\d+_", "", Path(script).stem)
     parser = argparse.ArgumentParser(description=(sys.modules[rows.__module__].__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "studies" / name, help="folder of the results")
     if options:
         options(parser)
-    chosen = vars(parser.parse_args(arguments))
+    option_values = vars(parser.parse_args(arguments))
     begin = time.monotonic()
     try:
-        folder = make_folder(chosen.pop("out"))
-        found = rows(**chosen)
-        write_file(folder / f"{name}.csv", csv_text(found))
-        write_file(folder / f"{name}.png", png(draw(found)))
-        said = findings(found)
-        write_file(folder / "findings.txt", "\n".join(said) + "\n")
+        folder = make_folder(option_values.pop("out"))
+        study_rows = rows(**option_values)
+        write_file(folder / f"{name}.csv", csv_text(study_rows))
+        write_file(folder / f"{name}.png", png(draw(study_rows)))
+        lines = findings(study_rows)
+        write_file(folder / "findings.txt", "\n".join(lines) + "\n")
     except AsymsimError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    print(f"{name}: {len(found)} rows in {time.monotonic() - begin:.1f} s, in {folder}")
-    for line in said:
+    print(f"{name}: {len(study_rows)} rows in {time.monotonic() - begin:.1f} s, in {folder}")
+    for line in lines:
         print(f"  {line}")
     return 0
 

@@ -1,4 +1,4 @@
-"""Puts what the studies last printed into docs/studies.md, so that the page never says what no run said.
+"""Findings of the studies' last runs, copied into docs/studies.md, so that the page quotes real runs alone.
 
     python studies/write_findings.py
 

@@ -67,7 +67,7 @@ def circles(edges: dict[str, set[str]]) -> list[list[str]]:
     indices: dict[str, int] = {}
     lowest: dict[str, int] = {}
     stack: list[str] = []
-    found: list[list[str]] = []
+    components: list[list[str]] = []
 
     def visit(node: str) -> None:
         indices[node] = lowest[node] = len(indices)
@@ -82,12 +82,12 @@ def circles(edges: dict[str, set[str]]) -> list[list[str]]:
             component = stack[stack.index(node) :]
             del stack[stack.index(node) :]
             if len(component) > 1:
-                found.append(component)
+                components.append(component)
 
     for node in sorted(edges):
         if node not in indices:
             visit(node)
-    return found
+    return components
 
 
 def test_circles_are_found() -> None:

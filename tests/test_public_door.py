@@ -48,8 +48,8 @@ def test_type_checkers_see_the_names_that_are_exported() -> None:
 
 def test_importing_the_package_imports_neither_numpy_nor_pydantic() -> None:
     script = "import asymsim, sys; print(sorted({'numpy', 'numba', 'pydantic', 'rich'} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
 def test_readme_and_docs_have_examples() -> None:

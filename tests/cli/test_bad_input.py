@@ -50,16 +50,16 @@ def ask(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
         before = sorted(tmp_path.rglob("*"))
         code = run(argv)
         out, err = capsys.readouterr()
-        told = f"{argv}: {code}\n{err}"
-        assert code in (0, 2), told
-        assert "Traceback" not in err, told
+        context = f"{argv}: {code}\n{err}"
+        assert code in (0, 2), context
+        assert "Traceback" not in err, context
         if code == 2:
             lines = [line for line in err.splitlines() if line.strip()]
-            assert len(lines) == 1, told
-            assert lines[0].startswith("error: "), told
-            assert len(lines[0]) > len("error: x"), told
-            assert out == "", told
-            assert sorted(tmp_path.rglob("*")) == before, told
+            assert len(lines) == 1, context
+            assert lines[0].startswith("error: "), context
+            assert len(lines[0]) > len("error: x"), context
+            assert out == "", context
+            assert sorted(tmp_path.rglob("*")) == before, context
         return code, out, err.strip()
 
     return asked
@@ -67,10 +67,10 @@ def ask(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every key and index of a nested document."""
-    found = [path] if path else []
+    paths = [path] if path else []
     for key in node if isinstance(node, dict) else range(min(3, len(node))) if isinstance(node, list) else ():
-        found += places(node[key], (*path, key))
-    return found
+        paths += places(node[key], (*path, key))
+    return paths
 
 
 def mutated(config: dict[str, Any], chance: random.Random) -> dict[str, Any]:
@@ -162,10 +162,10 @@ def test_random_flags(seed: int, ask: Any) -> None:
     chance = random.Random(seed)
     for _ in range(40):
         argv = ["estimate", "--format", "json"]
-        given = {"--model": "llava-1.5-7b", "--method": chance.choice(("none", "fastv", "asymvlm", "snapkv"))}
+        flag_values = {"--model": "llava-1.5-7b", "--method": chance.choice(("none", "fastv", "asymvlm", "snapkv"))}
         for flag in chance.sample(sorted(FLAGS), chance.choice((1, 1, 2, 3))):
-            given[flag] = chance.choice(FLAGS[flag])
-        for flag, value in given.items():
+            flag_values[flag] = chance.choice(FLAGS[flag])
+        for flag, value in flag_values.items():
             argv += [f"{flag}={value}"] if chance.random() < 0.5 else [flag, value]
         code, out, _ = ask(*argv)
         if code == 0:

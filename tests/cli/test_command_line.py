@@ -238,8 +238,8 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row["source"] and (row["dense"] is None) == (row["share_kept"] is None) for row in accuracy)
     conventions = json.loads(output(capsys, "list", "conventions", "--format", "json"))
     assert {"exact", "torch", "fastv"} <= {row["convention"] for row in conventions}
-    for what, text in (("models", "7.06 B"), ("gpus", "79.65 GiB"), ("methods", "fastv"), ("conventions", "exact")):
-        assert text in output(capsys, "list", what)
+    for listing, text in (("models", "7.06 B"), ("gpus", "79.65 GiB"), ("methods", "fastv"), ("conventions", "exact")):
+        assert text in output(capsys, "list", listing)
 
 
 def test_reproduce_shows_rows_and_counts_them(

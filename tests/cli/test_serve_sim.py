@@ -28,17 +28,17 @@ COMMAND = ("serve-sim", "--model", "llava-1.5-7b", "--num-requests", "300")
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the simulator was called with; it serves 10 requests a second, one after the other."""
-    made: list[Any] = []
+    recorded: list[Any] = []
 
     def simulate(
         scenario: Any, requests: Any, server: Any = None, fleet: Any = None, *, events: int = 0, progress: Any = None
     ) -> Any:
-        made.append((scenario, requests, server, fleet, events))
+        recorded.append((scenario, requests, server, fleet, events))
         sent, e2e = lindley(np.diff(requests.arrival_s), np.full(len(requests), 0.1))
         return served(sent, e2e - 0.05, e2e, queue_s=e2e - 0.1, output_tokens=requests.output_tokens)
 
     monkeypatch.setattr(engine, "simulate", simulate)
-    return made
+    return recorded
 
 
 def document(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
@@ -83,15 +83,15 @@ def test_flags_reach_the_simulator(calls: list[Any], capsys: pytest.CaptureFixtu
 def test_the_document_has_what_was_asked_and_what_came_of_it(
     calls: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = document(
+    result = document(
         capsys, "--target-request-rate", "5", "--arrival", "constant", "--ttft", "80", "--price", "h100-sxm=3"
     )
-    assert (found["model_id"], found["gpu"], found["request_rate"]) == ("llava-1.5-7b", "h100_sxm", 5.0)
-    assert found["request_throughput"] == pytest.approx(5.0, rel=0.01)
-    assert found["slo_share"] == 1.0
-    assert found["saturated"] is False
-    assert found["price_usd_per_gpu_hour"] == 3.0
-    assert found["load"]["arrival"] == "constant"
+    assert (result["model_id"], result["gpu"], result["request_rate"]) == ("llava-1.5-7b", "h100_sxm", 5.0)
+    assert result["request_throughput"] == pytest.approx(5.0, rel=0.01)
+    assert result["slo_share"] == 1.0
+    assert result["saturated"] is False
+    assert result["price_usd_per_gpu_hour"] == 3.0
+    assert result["load"]["arrival"] == "constant"
 
 
 def test_a_result_can_be_read_as_one_of_vllm(
@@ -99,8 +99,8 @@ def test_a_result_can_be_read_as_one_of_vllm(
 ) -> None:
     from asymsim.calibration.server_benchmark import read_benchmark
 
-    found = document(capsys, "--target-request-rate", "5")
-    (tmp_path / "result.json").write_text(json.dumps(found))
+    result = document(capsys, "--target-request-rate", "5")
+    (tmp_path / "result.json").write_text(json.dumps(result))
     read = read_benchmark(str(tmp_path / "result.json"))
     assert (read.output_tokens, read.model_id) == (128, "llava-1.5-7b")
     assert read.tpot_s == pytest.approx(0.05 / 127)
@@ -215,24 +215,28 @@ def test_a_trace_in_place_of_a_workload(calls: list[Any], capsys: pytest.Capture
 
 def test_a_record_can_be_played_again(tmp_path: Path) -> None:
     load = WorkloadSpec(target_request_rate=3.0, num_requests=20, workload="documents")
-    asked = requests_for(load, asymsim.Scenario(model="llava-1.5-7b"))
-    made = served(asked.arrival_s, np.full(20, 0.5), np.full(20, 1.0), output_tokens=asked.output_tokens)
-    write_request_log(made, tmp_path / "requests.csv")
+    requests = requests_for(load, asymsim.Scenario(model="llava-1.5-7b"))
+    result = served(requests.arrival_s, np.full(20, 0.5), np.full(20, 1.0), output_tokens=requests.output_tokens)
+    write_request_log(result, tmp_path / "requests.csv")
     again = requests_for(WorkloadSpec(trace=str(tmp_path / "requests.csv")), asymsim.Scenario(model="llava-1.5-7b"))
-    assert again.output_tokens.tolist() == asked.output_tokens.tolist()
-    assert again.visual_tokens.tolist() == made.visual_tokens.tolist()
-    assert again.arrival_s == pytest.approx(asked.arrival_s - asked.arrival_s[0])
+    assert again.output_tokens.tolist() == requests.output_tokens.tolist()
+    assert again.visual_tokens.tolist() == result.visual_tokens.tolist()
+    assert again.arrival_s == pytest.approx(requests.arrival_s - requests.arrival_s[0])
 
 
 def test_requests_all_alike() -> None:
-    made = requests_for(
+    requests = requests_for(
         WorkloadSpec(target_request_rate=4.0, num_requests=50, seed=3), asymsim.Scenario(model="llava-1.5-7b")
     )
-    assert (set(made.num_images), set(made.image_height), set(made.visual_tokens)) == ({1}, {TYPICAL}, {BY_SIZE})
+    assert (set(requests.num_images), set(requests.image_height), set(requests.visual_tokens)) == (
+        {1},
+        {TYPICAL},
+        {BY_SIZE},
+    )
     again = requests_for(
         WorkloadSpec(target_request_rate=4.0, num_requests=50, seed=3), asymsim.Scenario(model="llava-1.5-7b")
     )
-    assert (made.arrival_s == again.arrival_s).all()
+    assert (requests.arrival_s == again.arrival_s).all()
     half = requests_for(
         WorkloadSpec(target_request_rate=4.0, num_requests=50),
         asymsim.Scenario(model="qwen2.5-vl-7b", image_height=448),
@@ -242,7 +246,7 @@ def test_requests_all_alike() -> None:
 
 
 def test_without_a_rate_all_are_there_at_once() -> None:
-    made = requests_for(WorkloadSpec(), asymsim.Scenario(model="llava-1.5-7b", num_images=0))
-    assert len(made) == NUM_REQUESTS
-    assert not made.arrival_s.any()
-    assert not made.num_images.any()
+    requests = requests_for(WorkloadSpec(), asymsim.Scenario(model="llava-1.5-7b", num_images=0))
+    assert len(requests) == NUM_REQUESTS
+    assert not requests.arrival_s.any()
+    assert not requests.num_images.any()

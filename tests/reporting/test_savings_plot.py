@@ -43,8 +43,8 @@ def test_lines_are_the_rows(rows: list[dict[str, Any]]) -> None:
     axes = draw_savings(rows).get_axes()
     for index, (quantity, _, _) in enumerate(PANELS):
         drawn = figures(axes[2 * index])
-        own = [row for row in rows if (row["model"], row["method"]) == ("llava-1.5-7b", "fastv")]
-        assert drawn["fastv"] == [(100 * row["kept_share"], 100 * row[quantity]) for row in own]
+        method_rows = [row for row in rows if (row["model"], row["method"]) == ("llava-1.5-7b", "fastv")]
+        assert drawn["fastv"] == [(100 * row["kept_share"], 100 * row[quantity]) for row in method_rows]
         assert drawn["1 - budget"] == [(0, 100), (100, 0)]
     # ToMe does not run on Qwen's merged patches.
     assert figures(axes[1])["tome"] == []

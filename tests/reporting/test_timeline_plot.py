@@ -30,8 +30,8 @@ def test_panels_share_time_and_show_the_samples() -> None:
 
 
 def test_distributions_end_at_all_requests_and_say_how_many_meet_the_limit() -> None:
-    made = served(np.arange(4.0), [0.1, 0.2, 0.3, 0.4], np.ones(4), output_tokens=[2, 2, 1, 11])
-    *_, left, right = draw_timeline(made, Slo(ttft_s=0.3, tpot_s=0.1)).get_axes()
+    result = served(np.arange(4.0), [0.1, 0.2, 0.3, 0.4], np.ones(4), output_tokens=[2, 2, 1, 11])
+    *_, left, right = draw_timeline(result, Slo(ttft_s=0.3, tpot_s=0.1)).get_axes()
     assert line(left) == ([0.1, 0.1, 0.2, 0.3, 0.4], [0, 25, 50, 75, 100])
     assert left.get_title() == "75.0 % meet the SLO of 0.3 s"
     # The request of one token is in no distribution of time per token.
@@ -41,8 +41,8 @@ def test_distributions_end_at_all_requests_and_say_how_many_meet_the_limit() -> 
 
 def test_a_saturated_run_says_so_in_place_of_a_share() -> None:
     sent, e2e = queue(2.0, 400, None)
-    made = served(sent, e2e - 0.5, e2e, queue_s=e2e - 1.0)
-    *_, left, right = draw_timeline(made, Slo(ttft_s=1.0, tpot_s=1.0)).get_axes()
+    result = served(sent, e2e - 0.5, e2e, queue_s=e2e - 1.0)
+    *_, left, right = draw_timeline(result, Slo(ttft_s=1.0, tpot_s=1.0)).get_axes()
     assert left.get_title() == "saturated: grows as long as requests arrive"
     assert right.get_title() == "100.0 % meet the SLO of 1000 ms"
 
@@ -59,6 +59,6 @@ def test_many_samples_and_requests_are_thinned_but_keep_their_extremes() -> None
     assert line(left)[1][-1] == 100
 
 
-@pytest.mark.parametrize("made", [served([], [], []), served([0.0], [1.0], [1.0], output_tokens=1)])
-def test_few_or_no_requests_are_a_picture_still(made: Any) -> None:
-    assert timeline_figure(made, Slo(ttft_s=1.0), "few", dpi=40).startswith(b"\x89PNG")
+@pytest.mark.parametrize("result", [served([], [], []), served([0.0], [1.0], [1.0], output_tokens=1)])
+def test_few_or_no_requests_are_a_picture_still(result: Any) -> None:
+    assert timeline_figure(result, Slo(ttft_s=1.0), "few", dpi=40).startswith(b"\x89PNG")

@@ -26,15 +26,15 @@ from asymsim.util.strict import strict_dataclass
 
 def strict_classes() -> list[type]:
     """Every dataclass of the package that validates its fields."""
-    found = set()
+    classes = set()
     for module in pkgutil.walk_packages(asymsim.__path__, "asymsim."):
         if module.name != "asymsim.__main__":
-            found |= {
+            classes |= {
                 value
                 for value in vars(importlib.import_module(module.name)).values()
                 if isinstance(value, type) and hasattr(value, "__pydantic_validator__") and not isabstract(value)
             }
-    return sorted(found, key=lambda cls: f"{cls.__module__}.{cls.__qualname__}")
+    return sorted(classes, key=lambda cls: f"{cls.__module__}.{cls.__qualname__}")
 
 
 CLASSES = strict_classes()
