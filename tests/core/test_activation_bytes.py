@@ -17,7 +17,7 @@ from asymsim.methods.schedule import IDENTITY, Schedule, Step
 SMALL = Layer(hidden_size=8, heads=2, kv_heads=1, head_size=3, intermediate_size=2)
 ENCODER = Layer(hidden_size=6, heads=2, kv_heads=2, head_size=3, intermediate_size=40, gated=False)
 # Two images of three sequences of five tokens, four of them patches.
-LOAD = TokenCounts(
+TOKEN_COUNTS = TokenCounts(
     images=2, sequences=3, sequence_tokens=5, patches=12, window_pairs=0, projector_tokens=12, visual_tokens=24,
     text_tokens=10, output_tokens=4, batch_size=1,
 )  # fmt: skip
@@ -25,7 +25,7 @@ BF16 = Precision(16, 16, 8, 1)
 
 
 def activation_bytes(
-    load: TokenCounts = LOAD,
+    token_counts: TokenCounts = TOKEN_COUNTS,
     *,
     layer: Layer = SMALL,
     encoder: Layer = ENCODER,
@@ -43,7 +43,7 @@ def activation_bytes(
         projector=Projector(linears=(Linear(inputs=6, outputs=8),)),
         language_model=LanguageModel(hidden_size=8, vocab_size=vocabulary, layer_kinds=(layer,), layer_pattern=(0, 0)),
     )
-    return int(table(model, schedule, load, precision).totals[ACTIVATION_BYTES])
+    return int(table(model, schedule, token_counts, precision).totals[ACTIVATION_BYTES])
 
 
 # Two streams of six columns, and an FFN of 40 columns in and out, of 2 x 3 sequences of five tokens.
@@ -56,9 +56,9 @@ def test_projected_visual_tokens_wait_beside_the_encoder() -> None:
     assert activation_bytes() == 2 * (TOWER + 24 * 8)
 
 
-def test_pruning_between_the_blocks_spares_neither_the_first_nor_what_waits() -> None:
+def test_pruning_between_encoder_blocks_leaves_the_first_block_and_the_waiting_tokens() -> None:
     half = Schedule(steps=(Step(stage="encoder", layer=0, share=Fraction(1, 2)),))
-    # Two patches and a class token in each of six sequences; what waits is the prompt's own number.
+    # Two patches and a class token in each of six sequences; the visual tokens of the prompt wait.
     assert activation_bytes(schedule=half) == 2 * (18 * (2 * 6 + 2 * 40) + 24 * 8)
     later = Schedule(steps=(Step(stage="encoder", layer=1, share=Fraction(1, 2)),))
     assert activation_bytes(schedule=later) == 2 * (TOWER + 24 * 8)
@@ -76,7 +76,7 @@ def test_an_encoder_s_stored_weights_are_those_of_each_sequence() -> None:
 
 
 def test_the_prompt_is_alive_in_prefill() -> None:
-    text = LOAD._replace(
+    text = TOKEN_COUNTS._replace(
         images=0, sequences=0, sequence_tokens=0, patches=0, projector_tokens=0, visual_tokens=0, text_tokens=34
     )
     assert activation_bytes(text) == 2 * PROMPT
@@ -94,5 +94,5 @@ def test_the_logits_have_four_bytes() -> None:
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_activations_are_of_the_whole_batch(batch: int) -> None:
-    assert activation_bytes(LOAD._replace(batch_size=batch)) == batch * 2 * (TOWER + 24 * 8)
-    assert activation_bytes(LOAD._replace(batch_size=batch), vocabulary=10_000) == batch * 4 * 10_000
+    assert activation_bytes(TOKEN_COUNTS._replace(batch_size=batch)) == batch * 2 * (TOWER + 24 * 8)
+    assert activation_bytes(TOKEN_COUNTS._replace(batch_size=batch), vocabulary=10_000) == batch * 4 * 10_000

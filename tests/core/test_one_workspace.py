@@ -45,25 +45,28 @@ BUSY = Schedule(
         Operation(kind="gemm", stage="decode", rows="kv", columns="heads"),
     ),
 )
-LOAD = TokenCounts(
+TOKEN_COUNTS = TokenCounts(
     images=1, sequences=1, sequence_tokens=9, patches=9, window_pairs=0, projector_tokens=9, visual_tokens=9,
     text_tokens=10, output_tokens=6, batch_size=2,
 )  # fmt: skip
 ARRAYS, RULES = model_arrays(MODEL), schedule_arrays(BUSY, MODEL)
 
 
-def evaluated(gpu: GpuArrays, tp_size: int, work: Workspace, *loads: TokenCounts) -> tuple[Array, Array]:
-    given = np.array(loads or (LOAD,), np.int64)
-    counts, times = np.zeros((len(given), len(COUNT_COLUMNS)), np.int64), np.zeros((len(given), len(TIME_COLUMNS)))
-    evaluate_rows(ARRAYS, RULES, given, Precision(16, 16, 16, tp_size), gpu, work, counts, times)
+def evaluated(gpu: GpuArrays, tp_size: int, work: Workspace, *scenarios: TokenCounts) -> tuple[Array, Array]:
+    token_counts = np.array(scenarios or (TOKEN_COUNTS,), np.int64)
+    counts, times = (
+        np.zeros((len(token_counts), len(COUNT_COLUMNS)), np.int64),
+        np.zeros((len(token_counts), len(TIME_COLUMNS))),
+    )
+    evaluate_rows(ARRAYS, RULES, token_counts, Precision(16, 16, 16, tp_size), gpu, work, counts, times)
     return counts, times
 
 
 def test_each_column_counts_what_its_name_says() -> None:
-    found = operator_table(ARRAYS, RULES, LOAD, Precision(16, 16, 16, 1), made_up_gpu())
+    expected_table = operator_table(ARRAYS, RULES, TOKEN_COUNTS, Precision(16, 16, 16, 1), made_up_gpu())
 
     def flops(*phases: int) -> int:
-        return int(found.rows["flops"][np.isin(found.rows["phase"], phases)].sum())
+        return int(expected_table.rows["flops"][np.isin(expected_table.rows["phase"], phases)].sum())
 
     expected = {
         "vision_tower_flops": flops(VISION),
@@ -85,7 +88,7 @@ def test_each_column_counts_what_its_name_says() -> None:
     assert all(expected.values())
     counts, times = evaluated(made_up_gpu(), 1, workspace(ARRAYS, RULES))
     assert dict(zip(COUNT_COLUMNS, counts[0].tolist(), strict=True)) == expected
-    assert dict(zip(TIME_COLUMNS, times[0].tolist(), strict=True)) == found.times
+    assert dict(zip(TIME_COLUMNS, times[0].tolist(), strict=True)) == expected_table.times
 
 
 @pytest.mark.parametrize("entries", [1, MEMO_ENTRIES_SWEEP])
@@ -100,18 +103,18 @@ def test_times_of_another_gpu_or_another_parallelism_are_not_kept(entries: int) 
 
 
 def test_scenarios_of_a_sweep_leave_no_trace_in_each_other() -> None:
-    loads = [
-        LOAD,
-        LOAD,
-        LOAD._replace(output_tokens=7),
-        LOAD._replace(text_tokens=11),
-        LOAD._replace(batch_size=1),
-        LOAD._replace(output_tokens=1),
-        LOAD,
+    scenarios = [
+        TOKEN_COUNTS,
+        TOKEN_COUNTS,
+        TOKEN_COUNTS._replace(output_tokens=7),
+        TOKEN_COUNTS._replace(text_tokens=11),
+        TOKEN_COUNTS._replace(batch_size=1),
+        TOKEN_COUNTS._replace(output_tokens=1),
+        TOKEN_COUNTS,
     ]
     gpu = made_up_gpu(bandwidth=1e9)
-    together = evaluated(gpu, 1, workspace(ARRAYS, RULES), *loads)
-    for index, load in enumerate(loads):
-        alone = evaluated(gpu, 1, workspace(ARRAYS, RULES), load)
+    together = evaluated(gpu, 1, workspace(ARRAYS, RULES), *scenarios)
+    for index, scenario in enumerate(scenarios):
+        alone = evaluated(gpu, 1, workspace(ARRAYS, RULES), scenario)
         for several, single in zip(together, alone, strict=True):
             assert several[index].tolist() == single[0].tolist()

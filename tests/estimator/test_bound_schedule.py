@@ -36,7 +36,7 @@ MODEL = VlmModel(
     ),
 )
 # Two images of one sequence of twelve patches and a class token.
-LOAD = TokenCounts(
+TOKEN_COUNTS = TokenCounts(
     images=2, sequences=1, sequence_tokens=13, patches=12, window_pairs=0, projector_tokens=12, visual_tokens=24,
     text_tokens=10, output_tokens=3, batch_size=1,
 )  # fmt: skip
@@ -103,7 +103,7 @@ def test_each_segment_has_its_own_rules() -> None:
     assert (plain.retain_num, plain.retain_den) == (1, 1)
 
 
-def test_steps_and_operators_stand_in_the_segment_of_their_layer() -> None:
+def test_pruning_steps_and_operators_stand_in_the_segment_of_their_layer() -> None:
     steps = (
         Step(stage="encoder", layer=2, share=HALF),
         Step(stage="encoder_mlp", layer=0, share=HALF),
@@ -121,7 +121,7 @@ def test_steps_and_operators_stand_in_the_segment_of_their_layer() -> None:
     assert bound.operations["segment"].tolist() == [1, 0, 3, 2, -1, -1]
 
 
-def test_a_step_s_numbers_are_those_of_its_rule() -> None:
+def test_a_pruning_step_has_the_shares_and_counts_of_its_rule() -> None:
     step = Step(
         stage="lm", layer=1, share=Fraction(2, 3), of="present", rounding="ceil", plus=-4, at_least=Fraction(1, 5),
         recycled=Recycle(share=Fraction(3, 7), plus=6, divisor=8, extra=9),
@@ -212,29 +212,29 @@ def test_tokens_of_every_layer_follow_the_rules_one_by_one() -> None:
         Step(stage="lm", layer=1, target="text", share=Fraction(7, 10)),
         Step(stage="lm", layer=3, target="text", share=Fraction(7, 10), of="present", rounding="ceil"),
     )
-    found = table(MODEL, Schedule(steps=steps), LOAD, BF16)
-    assert found.visual.tolist() == [14, 7, 7, 7, 7]
-    assert found.text.tolist() == [10, 7, 7, 5, 5]
+    operator_table = table(MODEL, Schedule(steps=steps), TOKEN_COUNTS, BF16)
+    assert operator_table.visual.tolist() == [14, 7, 7, 7, 7]
+    assert operator_table.text.tolist() == [10, 7, 7, 5, 5]
     # The sliding layers cache six; two more tokens come in decoding.
-    assert found.kv.tolist() == [24, 6, 6, 12, 12]
-    assert found.final_kv.tolist() == [26, 6, 6, 14, 14]
-    attends = found.rows[(found.rows["name"] == ATTEND) & (found.rows["phase"] == VISION)]
+    assert operator_table.kv.tolist() == [24, 6, 6, 12, 12]
+    assert operator_table.final_kv.tolist() == [26, 6, 6, 14, 14]
+    attends = operator_table.rows[(operator_table.rows["name"] == ATTEND) & (operator_table.rows["phase"] == VISION)]
     assert attends["m"].tolist() == [13, 10]
-    (projected,) = found.rows[found.rows["name"] == PROJECT]
+    (projected,) = operator_table.rows[operator_table.rows["name"] == PROJECT]
     assert projected["m"] == 14
 
 
 def test_medians_of_a_table_are_those_of_its_classes() -> None:
-    found = table(MODEL, Schedule(), LOAD, BF16)
-    expected = [found.seconds[phase, :, 1].sum() for phase in range(len(PHASE_NAMES))]
-    assert found.phase_seconds.tolist() == expected
-    assert np.isfinite(found.phase_seconds).all()
+    operator_table = table(MODEL, Schedule(), TOKEN_COUNTS, BF16)
+    expected = [operator_table.seconds[phase, :, 1].sum() for phase in range(len(PHASE_NAMES))]
+    assert operator_table.phase_seconds.tolist() == expected
+    assert np.isfinite(operator_table.phase_seconds).all()
 
 
 def test_rows_are_listed_with_their_source_and_an_interval_where_one_is_known() -> None:
     gpu = made_up_gpu()
     gpu.sources[ELEMENTWISE_TIME] = ROOFLINE
-    records = table(MODEL, Schedule(), LOAD, BF16, gpu).timed_records(gpu, 1)
+    records = table(MODEL, Schedule(), TOKEN_COUNTS, BF16, gpu).timed_records(gpu, 1)
     for record in records:
         if record["kind"] == "elementwise":
             assert (record["source"], record["seconds_p05"], record["seconds_p95"]) == ("roofline", None, None)

@@ -33,24 +33,24 @@ def table(unit: float = 1.0, sources: dict[int, int] | None = None, **medians: f
 
 
 def test_each_span_has_its_median_and_ends() -> None:
-    found = latency([(1.0, table())], 11)
-    spans = (found.vision_s, found.selection_s, found.prefill_s, found.ttft_s, found.e2e_s)
+    latencies = latency([(1.0, table())], 11)
+    spans = (latencies.vision_s, latencies.selection_s, latencies.prefill_s, latencies.ttft_s, latencies.e2e_s)
     assert [span.p50 for span in spans] == [10, 20, 30, 50, 60]
     assert [span.p05 for span in spans] == [9, 19, 29, 49, 59]
     assert [span.p95 for span in spans] == [12, 22, 32, 52, 62]
     # 40 s for ten tokens after the first.
-    assert (found.tpot_s.p05, found.tpot_s.p50, found.tpot_s.p95) == (3.9, 4.0, 4.2)
+    assert (latencies.tpot_s.p05, latencies.tpot_s.p50, latencies.tpot_s.p95) == (3.9, 4.0, 4.2)
 
 
 def test_a_mixture_is_its_expectation() -> None:
-    found = latency([(0.25, table()), (0.75, table(unit=3.0))], 11)
-    assert (found.ttft_s.p05, found.ttft_s.p50, found.ttft_s.p95) == (2.5 * 49, 2.5 * 50, 2.5 * 52)
-    assert found.tpot_s.p50 == 10.0
+    latencies = latency([(0.25, table()), (0.75, table(unit=3.0))], 11)
+    assert (latencies.ttft_s.p05, latencies.ttft_s.p50, latencies.ttft_s.p95) == (2.5 * 49, 2.5 * 50, 2.5 * 52)
+    assert latencies.tpot_s.p50 == 10.0
 
 
 def test_one_token_has_no_time_per_token() -> None:
-    found = latency([(1.0, table(decode_s=0.0, sources={DECODE: ROOFLINE}))], 1)
-    assert (found.tpot_s.p05, found.tpot_s.p50, found.tpot_s.p95) == (None, None, None)
+    latencies = latency([(1.0, table(decode_s=0.0, sources={DECODE: ROOFLINE}))], 1)
+    assert (latencies.tpot_s.p05, latencies.tpot_s.p50, latencies.tpot_s.p95) == (None, None, None)
     assert latency([(1.0, table())], 2).tpot_s.p50 == 40.0
 
 
@@ -68,15 +68,15 @@ def test_one_token_has_no_time_per_token() -> None:
 @pytest.mark.parametrize(("source", "name"), [(ROOFLINE, "roofline"), (TRANSFERRED, "transferred"), (FITTED, "fitted")])
 def test_a_span_is_as_certain_as_its_least_certain_phase(phase: int, spans: set[str], source: int, name: str) -> None:
     # In either part of a mixture.
-    found = latency([(0.5, table()), (0.5, table(sources={phase: source}))], 11)
+    latencies = latency([(0.5, table()), (0.5, table(sources={phase: source}))], 11)
     for span in ("vision_s", "selection_s", "prefill_s", "ttft_s", "tpot_s", "e2e_s"):
-        seconds = getattr(found, span)
+        seconds = getattr(latencies, span)
         assert seconds.source == (name if span in spans else "measured")
         assert (seconds.p05 is None) == (seconds.p95 is None) == (source == ROOFLINE and span in spans)
         assert seconds.p50 is not None
 
 
 def test_a_span_without_work_has_the_source_of_the_whole_and_an_interval() -> None:
-    found = latency([(1.0, table(selection_s=0.0, sources={DECODE: ROOFLINE}))], 11)
-    assert found.selection_s.source == "roofline"
-    assert (found.selection_s.p05, found.selection_s.p50, found.selection_s.p95) == (0.0, 0.0, 0.0)
+    latencies = latency([(1.0, table(selection_s=0.0, sources={DECODE: ROOFLINE}))], 11)
+    assert latencies.selection_s.source == "roofline"
+    assert (latencies.selection_s.p05, latencies.selection_s.p50, latencies.selection_s.p95) == (0.0, 0.0, 0.0)

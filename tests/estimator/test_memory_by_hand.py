@@ -50,52 +50,52 @@ def test_weights_are_shared_evenly(bits: int, tp_size: int, bytes_each: int) -> 
     ("kv_heads", "tp_size", "share"),
     [(8, 1, 1.0), (8, 2, 0.5), (8, 3, 3 / 8), (8, 8, 1 / 8), (8, 16, 1 / 8), (2, 8, 0.5), (1, 8, 1.0), (4, 3, 0.5)],
 )
-def test_kv_heads_are_dealt_out_whole(kv_heads: int, tp_size: int, share: float) -> None:
+def test_kv_heads_are_not_divided_between_gpus(kv_heads: int, tp_size: int, share: float) -> None:
     assert kv_share(model(kv_heads=kv_heads), tp_size) == share
 
 
 def test_memory_adds_weights_cache_activations_and_workspace() -> None:
     device = replace(load_gpu("l4"), capacity_bytes=100 * MIB)
-    found = memory(model(), device, Precision(16, 16, 16, 2), 3, [(1.0, table(6 * MIB, 4 * MIB))])
-    assert found.weights_bytes == 984
+    usage = memory(model(), device, Precision(16, 16, 16, 2), 3, [(1.0, table(6 * MIB, 4 * MIB))])
+    assert usage.weights_bytes == 984
     # Half of the KV heads; activations are of one GPU already.
-    assert (found.kv_cache_bytes, found.activation_bytes) == (3 * MIB, 4 * MIB)
-    assert found.peak_bytes == 984 + 3 * MIB + 4 * MIB + 32 * MIB
-    assert found.fits
+    assert (usage.kv_cache_bytes, usage.activation_bytes) == (3 * MIB, 4 * MIB)
+    assert usage.peak_bytes == 984 + 3 * MIB + 4 * MIB + 32 * MIB
+    assert usage.fits
     # 90 MiB less the workspace's 32 and the weights leave 57.999 of 7 / 3 a request.
-    assert found.max_batch_size == 24
+    assert usage.max_batch_size == 24
 
 
 @pytest.mark.parametrize(("capacity", "fits", "batch"), [(100, True, 3), (99, False, 2)])
-def test_a_batch_fits_that_takes_all_that_is_usable(capacity: int, fits: bool, batch: int) -> None:
+def test_a_batch_that_takes_all_usable_memory_fits(capacity: int, fits: bool, batch: int) -> None:
     # 58 MiB of 90: the weights, 1968 bytes, and as much as is left.
     device = replace(load_gpu("l4"), capacity_bytes=capacity * MIB)
     needed = 58 * MIB - 1968
-    found = memory(model(), device, Precision(16, 16, 16, 1), 3, [(1.0, table(needed - 99, 99))])
-    assert (found.fits, found.max_batch_size) == (fits, batch)
+    usage = memory(model(), device, Precision(16, 16, 16, 1), 3, [(1.0, table(needed - 99, 99))])
+    assert (usage.fits, usage.max_batch_size) == (fits, batch)
 
 
-def test_a_gpu_that_does_not_hold_the_weights_serves_nothing() -> None:
+def test_no_batch_fits_where_the_weights_exceed_the_memory() -> None:
     device = replace(load_gpu("l4"), capacity_bytes=32 * MIB)
-    found = memory(model(), device, Precision(16, 16, 16, 1), 1, [(1.0, table(10, 10))])
-    assert (found.fits, found.max_batch_size) == (False, 0)
+    usage = memory(model(), device, Precision(16, 16, 16, 1), 1, [(1.0, table(10, 10))])
+    assert (usage.fits, usage.max_batch_size) == (False, 0)
 
 
 def test_a_mixture_has_expected_bytes_and_must_fit_its_largest() -> None:
     device = replace(load_gpu("l4"), capacity_bytes=100 * MIB)
     parts = [(0.25, table(40 * MIB, 8 * MIB)), (0.75, table(4 * MIB, 16 * MIB))]
-    found = memory(model(), device, Precision(16, 16, 16, 1), 1, parts)
-    assert (found.kv_cache_bytes, found.activation_bytes) == (13 * MIB, 14 * MIB)
+    usage = memory(model(), device, Precision(16, 16, 16, 1), 1, parts)
+    assert (usage.kv_cache_bytes, usage.activation_bytes) == (13 * MIB, 14 * MIB)
     # The first needs 48 MiB of 57.99.
-    assert (found.fits, found.max_batch_size) == (True, 1)
+    assert (usage.fits, usage.max_batch_size) == (True, 1)
 
 
 def test_one_more_token_takes_its_bytes_in_every_self_attention_layer() -> None:
     full = Layer(hidden_size=4, heads=6, kv_heads=3, head_size=2, intermediate_size=3)
     cross = replace(full, name="cross", kv_heads=6, attention="cross")
     wide = replace(full, name="wide", head_size=4)
-    given = model(layer_kinds=(full, cross, wide), layer_pattern=(0, 1, 0, 2))
+    vlm = model(layer_kinds=(full, cross, wide), layer_pattern=(0, 1, 0, 2))
     # Key and value of three heads: 12, none, 12 and 24 elements.
-    assert kv_bytes_per_token(given, 16) == 48 * 2
-    assert kv_bytes_per_token(given, 8) == 48
-    assert kv_bytes_per_token(given, 4) == 24
+    assert kv_bytes_per_token(vlm, 16) == 48 * 2
+    assert kv_bytes_per_token(vlm, 8) == 48
+    assert kv_bytes_per_token(vlm, 4) == 24

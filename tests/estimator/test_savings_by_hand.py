@@ -27,8 +27,8 @@ def test_a_saved_share_is_of_the_dense_cost() -> None:
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
 def test_correlated_errors_of_a_class_cancel(correlation: float) -> None:
-    # 6 s of 10 s: 0.4 saved. An error d of the pruned time moves it by d / 10, one of the dense time by 6 d / 100. What
-    # both share moves it by 0.4 d / 10.
+    # 6 s of 10 s: 0.4 saved. An error d of the pruned time moves it by d / 10, one of the dense time by 6 d / 100.
+    # An error of unchanged work is in both and moves it by 0.4 d / 10.
     low, high = interval_saved(PRUNED, DENSE, np.array([correlation, 0.0]))
     late = math.sqrt(0.2**2 + 0.12**2 - 2 * correlation * 0.2 * 0.12)
     early = math.sqrt(0.1**2 + 0.24**2 - 2 * correlation * 0.1 * 0.24)
@@ -39,17 +39,17 @@ def test_correlated_errors_of_a_class_cancel(correlation: float) -> None:
 def test_errors_of_a_class_add_up_over_phases() -> None:
     # The same class in a second phase, where pruning leaves it as it is: 1 s of both.
     again = np.array([[(0.5, 1.0, 2.0), (0.0, 0.0, 0.0)]])
-    pruned, dense = (np.concatenate([each, again]) for each in (PRUNED, DENSE))
+    pruned, dense = (np.concatenate([seconds, again]) for seconds in (PRUNED, DENSE))
     low, _ = interval_saved(pruned, dense, np.zeros(2))
     saved = 1 - 7 / 11
     changed = math.hypot(2 / 11, 2 * 7 / 121)
     assert low == pytest.approx(saved - math.hypot(changed + saved * 1 / 11, saved * 1 / 11))
 
 
-def test_what_takes_longer_errs_by_the_size_of_what_it_adds() -> None:
+def test_a_pruned_time_beyond_the_dense_one_errs_by_the_size_of_the_difference() -> None:
     low, high = interval_saved(DENSE, PRUNED, np.array([0.0, 0.0]))
     saved = 1 - 10 / 6
-    # What is shared moves the share by 2/3 of its error, in either direction.
+    # An error of unchanged work moves the share by 2/3 of its error, in either direction.
     late = math.hypot(math.hypot(2 / 6, 2 * 10 / 36), 2 / 3 / 6)
     early = math.hypot(math.hypot(4 / 6, 1 * 10 / 36), 2 / 3 / 6)
     assert (low, high) == pytest.approx((saved - late, saved + early))
@@ -78,13 +78,13 @@ def test_time_to_the_first_token_and_times_after_it_take_their_phases() -> None:
     dense, pruned = np.zeros((len(PHASE_NAMES), 1, 3)), np.zeros((len(PHASE_NAMES), 1, 3))
     for index, phase in enumerate(PHASE_NAMES):
         dense[index], pruned[index] = 10.0**index, 10.0**index * (1 - shares[phase])
-    found = savings_interval(pruned, dense, np.zeros(1))
+    saved = savings_interval(pruned, dense, np.zeros(1))
     ttft = (0.1 * 1 + 0.2 * 10 - 0.3 * 100 + 0.4 * 1000) / 1111
     tpot = (0.5 * 1e4 + 0.6 * 1e5) / 11e4
     e2e = (ttft * 1111 + tpot * 11e4) / 111_111
     # Without errors both ends are the share itself.
     for name, share in (("ttft", ttft), ("tpot", tpot), ("e2e", e2e)):
-        ends = getattr(found, name)
+        ends = getattr(saved, name)
         assert (ends.p05, ends.p95) == pytest.approx((share, share))
 
 
@@ -111,7 +111,7 @@ def costs(scale: int, tpot: float | None) -> tuple[Flops, KvCache, Memory, Laten
 
 
 def test_each_figure_saves_its_own_share() -> None:
-    found = savings(costs(1, 40.0), costs(0, 100.0))
-    shares = (found.flops, found.prefill_flops, found.kv_bytes, found.peak_bytes, found.ttft, found.tpot, found.e2e)
+    saved = savings(costs(1, 40.0), costs(0, 100.0))
+    shares = (saved.flops, saved.prefill_flops, saved.kv_bytes, saved.peak_bytes, saved.ttft, saved.tpot, saved.e2e)
     assert shares == pytest.approx((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
     assert savings(costs(1, None), costs(0, None)).tpot is None

@@ -1,11 +1,11 @@
 """A GPU whose fitted parameters are round numbers, so that the time of an operator row is worked out by hand.
 
 Ten SMs. Of a product with a weight, each multiplies 128 x 128 outputs by one inner element in a microsecond; of
-attention, 128 query rows by 128 keys at a head size of 64. Memory is instant unless a test sets its bandwidth, and
-what shares an SM or the memory adds up.
+attention, 128 query rows by 128 keys at a head size of 64. Memory is instant unless a test sets its bandwidth; times
+of compute and memory add up.
 
-Around the work: 7 us of a product with a weight and 9 us of one without, 1 us of prefill attention, 2 us of decode
-attention, 4 us of encoder attention, 3 us of an element-wise kernel. Every 95 % end is 1.5 times the median, or 3
+Launches take 7 us for a product with a weight and 9 us for one without, 1 us for prefill attention, 2 us for decode
+attention, 4 us for encoder attention, 3 us for an element-wise kernel. Every 95 % end is 1.5 times the median, or 3
 times where a row is unlike those that were measured; every 5 % end is 3/4 of it, or 1/4.
 """
 
@@ -23,7 +23,7 @@ INSTANT = 1e30
 SMS = 10
 WEIGHT_FLOPS_PER_US = SMS * 2 * 128 * 128
 ATTENTION_FLOPS_PER_US = SMS * 4 * 128 * 128 * 64
-# What each class multiplies its times by at 5 % and 95 %, for rows like the measured ones and for others.
+# Factors of a time at 5 % and 95 %, for rows like the measured ones and for others.
 KNOWN, UNLIKE = (0.75, 1.5), (0.25, 3.0)
 
 _GEMM = {
@@ -48,8 +48,8 @@ _MEMORY = {"launch_s": 3 * US, "memory_share": 0.5, "overlap": 1.0}
 _ALL_REDUCE = {"launch_s": 5 * US, "peer_s": 1 * US, "link_share": 0.5, "one_shot_share": 0.25}
 
 
-def _fill(records: np.ndarray, numbers: dict[str, float]) -> None:
-    for name, value in numbers.items():
+def _fill(records: np.ndarray, values: dict[str, float]) -> None:
+    for name, value in values.items():
         records[name] = value
 
 

@@ -1,4 +1,4 @@
-"""Operator rows with nothing but what a test says of them."""
+"""Operator rows with the fields that a test names, and 0 in the others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from asymsim.estimator.operator_table import operator_times
 
 def row(**values: int) -> np.void:
     """One execution of one group; every field that is not named is 0."""
-    made = np.zeros(1, OPERATOR)
-    made["count"] = made["groups"] = made["heads"] = made["kv_heads"] = 1
+    rows = np.zeros(1, OPERATOR)
+    rows["count"] = rows["groups"] = rows["heads"] = rows["kv_heads"] = 1
     for name, value in values.items():
-        made[name] = value
-    return made[0]
+        rows[name] = value
+    return rows[0]
 
 
 def product(m: int, n: int, k: int, **values: int) -> np.void:
@@ -24,16 +24,16 @@ def product(m: int, n: int, k: int, **values: int) -> np.void:
 
 
 def attention(phase: int, sequences: int, queries: int, keys: int, pairs: int, **values: int) -> np.void:
-    """Fused attention, at a head size ``k`` of 64 unless told; ``pairs`` of one sequence and head."""
-    given = {"heads": 1, "kv_heads": 1, "count": 1, "k": 64, **values}
-    groups = sequences * given["heads"]
-    flops = 4 * pairs * groups * given["k"] * given["count"]
+    """Fused attention, at a head size ``k`` of 64 by default; ``pairs`` of one sequence and head."""
+    fields = {"heads": 1, "kv_heads": 1, "count": 1, "k": 64, **values}
+    groups = sequences * fields["heads"]
+    flops = 4 * pairs * groups * fields["k"] * fields["count"]
     shape = {"m": queries, "n": keys, "groups": groups, "flops": flops}
-    return row(**{"kind": ATTENTION, "phase": phase, "split": BY_HEADS, **shape, **given})
+    return row(**{"kind": ATTENTION, "phase": phase, "split": BY_HEADS, **shape, **fields})
 
 
-def interval(given: np.void, gpu: GpuArrays, tp_size: int = 1) -> tuple[float, float, float, int]:
+def interval(operator_row: np.void, gpu: GpuArrays, tp_size: int = 1) -> tuple[float, float, float, int]:
     """5 %, median and 95 % of a row's seconds, and the code of their source."""
-    seconds, sources = operator_times(np.array([given], OPERATOR), gpu, tp_size)
+    seconds, sources = operator_times(np.array([operator_row], OPERATOR), gpu, tp_size)
     low, middle, high = seconds[0].tolist()
     return low, middle, high, int(sources[0])

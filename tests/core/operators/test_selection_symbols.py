@@ -33,7 +33,7 @@ MODEL = VlmModel(
     language_model=LanguageModel(hidden_size=8, vocab_size=50, layer_kinds=(LAYER,), layer_pattern=(0,) * 4),
 )
 # Two images of three sequences, each of sixteen patches and a class token; 96 visual tokens.
-LOAD = TokenCounts(
+TOKEN_COUNTS = TokenCounts(
     images=2, sequences=3, sequence_tokens=17, patches=48, window_pairs=0, projector_tokens=48, visual_tokens=96,
     text_tokens=10, output_tokens=4, batch_size=3,
 )  # fmt: skip
@@ -72,9 +72,11 @@ AT = {
 }  # fmt: skip
 
 
-def selection(*operations: Operation, steps: Sequence[Step] = STEPS, load: TokenCounts = LOAD, **more: object) -> Array:
+def selection(
+    *operations: Operation, steps: Sequence[Step] = STEPS, token_counts: TokenCounts = TOKEN_COUNTS, **more: object
+) -> Array:
     schedule = Schedule(steps=tuple(steps), operations=operations, **more)  # type: ignore[arg-type]
-    rows = table(MODEL, schedule, load, Precision(8, 16, 16, 1)).rows
+    rows = table(MODEL, schedule, token_counts, Precision(8, 16, 16, 1)).rows
     return rows[rows["name"] == SELECT]
 
 
@@ -84,20 +86,21 @@ def total(rows: Array, column: str) -> int:
 
 @pytest.mark.parametrize(("stage", "layer"), AT)
 def test_the_encoder_s_end_and_each_layer_name_their_own_counts(stage: str, layer: int) -> None:
-    known = {**FIXED, **AT[stage, layer]}
+    expected = {**FIXED, **AT[stage, layer]}
     # A kernel of as many elements as the quantity; the elements that it writes for each that it reads tell which.
     operations = [
         Operation(kind="elementwise", stage=stage, layer=layer, rows=symbol, writes=number)  # type: ignore[arg-type]
-        for number, symbol in enumerate(known, 1)
+        for number, symbol in enumerate(expected, 1)
     ]
     rows = selection(*operations)
-    numbers = rows["write_bytes"] // rows["read_bytes"] - 1
-    found = dict.fromkeys(known, 0)
-    found.update(
-        (list(known)[number], int(flops)) for number, flops in zip(numbers, rows["elementwise_flops"], strict=True)
+    symbol_indices = rows["write_bytes"] // rows["read_bytes"] - 1
+    flops_by_symbol = dict.fromkeys(expected, 0)
+    flops_by_symbol.update(
+        (list(expected)[number], int(flops))
+        for number, flops in zip(symbol_indices, rows["elementwise_flops"], strict=True)
     )
     # Of three requests; nothing runs where a quantity is 0.
-    assert found == {symbol: 3 * size for symbol, size in known.items()}
+    assert flops_by_symbol == {symbol: 3 * size for symbol, size in expected.items()}
 
 
 def test_work_in_every_layer_has_the_layers_of_its_segment() -> None:

@@ -74,29 +74,29 @@ def model(
 
 
 def evaluated(
-    given: VlmModel, load: TokenCounts, schedule: Schedule = IDENTITY, precision: Precision = KV8
+    vlm: VlmModel, token_counts: TokenCounts, schedule: Schedule = IDENTITY, precision: Precision = KV8
 ) -> OperatorTable:
-    return table(given, schedule, load, precision)
+    return table(vlm, schedule, token_counts, precision)
 
 
-def named(found: OperatorTable, name: int, phase: int) -> Array:
-    return found.rows[(found.rows["name"] == name) & (found.rows["phase"] == phase)]
+def named(operator_table: OperatorTable, name: int, phase: int) -> Array:
+    return operator_table.rows[(operator_table.rows["name"] == name) & (operator_table.rows["phase"] == phase)]
 
 
-def only(found: OperatorTable, name: int, phase: int) -> np.void:
-    (row,) = named(found, name, phase)
+def only(operator_table: OperatorTable, name: int, phase: int) -> np.void:
+    (row,) = named(operator_table, name, phase)
     return row
 
 
 def test_a_resampler_reads_keys_and_values_of_the_whole_encoder() -> None:
     rows = (Linear(inputs=6, outputs=12, rows="encoder"), Linear(inputs=12, outputs=8))
     projector = Projector(linears=rows, resampler=Resampler(heads=3, head_size=4))
-    load = IMAGES._replace(projector_tokens=5, visual_tokens=10)
-    found = evaluated(model(vision=tower(), projector=projector), load)
-    keys, queries = named(found, PROJECT, PROJECTOR)
+    token_counts = IMAGES._replace(projector_tokens=5, visual_tokens=10)
+    operator_table = evaluated(model(vision=tower(), projector=projector), token_counts)
+    keys, queries = named(operator_table, PROJECT, PROJECTOR)
     # 3 requests of 2 images: 17 rows each on the way in, 5 queries each on the way out.
     assert (keys["m"], queries["m"]) == (6 * 17, 6 * 5)
-    row = only(found, RESAMPLE, PROJECTOR)
+    row = only(operator_table, RESAMPLE, PROJECTOR)
     assert (row["m"], row["n"], row["k"], row["groups"], row["heads"], row["kv_heads"]) == (5, 17, 4, 18, 3, 3)
     assert row["split"] == BY_HEADS
     assert row["flops"] == row["torch_flops"] == 6 * 3 * 5 * 17 * (2 * 4 + 2 * 4)
@@ -110,9 +110,9 @@ def test_a_resampler_reads_keys_and_values_of_the_whole_encoder() -> None:
 def test_the_projector_sees_no_more_than_the_encoder_s_end_leaves() -> None:
     def passing(kept: Fraction, projected: int = 16) -> int:
         schedule = Schedule(steps=(Step(stage="encoder_end", share=kept),))
-        load = IMAGES._replace(projector_tokens=projected)
-        found = evaluated(model(vision=tower()), load, schedule)
-        return int(only(found, PROJECT, PROJECTOR)["m"])
+        token_counts = IMAGES._replace(projector_tokens=projected)
+        operator_table = evaluated(model(vision=tower()), token_counts, schedule)
+        return int(only(operator_table, PROJECT, PROJECTOR)["m"])
 
     assert passing(Fraction(1)) == 3 * 32
     # Separators that join after the projector are no tokens of it, nor are tokens that the language model never sees.
@@ -123,9 +123,9 @@ def test_the_projector_sees_no_more_than_the_encoder_s_end_leaves() -> None:
 
 def test_an_encoder_s_windows_shrink_with_the_square_of_its_tokens() -> None:
     def attends(*steps: Step) -> list[tuple[int, int]]:
-        load = IMAGES._replace(window_pairs=100)
-        found = evaluated(model(vision=tower(window_tokens=4)), load, Schedule(steps=steps))
-        return [(int(row["m"]), int(row["flops"])) for row in named(found, ATTEND, VISION)]
+        token_counts = IMAGES._replace(window_pairs=100)
+        operator_table = evaluated(model(vision=tower(window_tokens=4)), token_counts, Schedule(steps=steps))
+        return [(int(row["m"]), int(row["flops"])) for row in named(operator_table, ATTEND, VISION)]
 
     # Two heads of three elements, 24 FLOPs a pair, in two layers; three requests of two images of 100 pairs.
     assert attends() == [(17, 2 * 24 * 600)]
@@ -135,11 +135,11 @@ def test_an_encoder_s_windows_shrink_with_the_square_of_its_tokens() -> None:
 
 def test_experts_read_their_weights_once_and_their_tokens_each() -> None:
     kind = replace(LAYER, experts=4, experts_per_token=2, framework_experts_per_token=4, shared_intermediate_size=7)
-    found = evaluated(model(kind), TEXT._replace(batch_size=1, text_tokens=3))
-    router = only(found, ROUTER, PREFILL)
+    operator_table = evaluated(model(kind), TEXT._replace(batch_size=1, text_tokens=3))
+    router = only(operator_table, ROUTER, PREFILL)
     assert (router["m"], router["n"], router["k"], router["split"]) == (3, 4, 8, REPLICATED)
     # 4 (1 - (1/2)^3) = 3.5, so four experts of at most two tokens.
-    up, down = only(found, UP, PREFILL), only(found, DOWN, PREFILL)
+    up, down = only(operator_table, UP, PREFILL), only(operator_table, DOWN, PREFILL)
     assert [(row["m"], row["n"], row["k"], row["groups"], row["split"]) for row in (up, down)] == [
         (2, 10, 8, 4, BY_COLUMNS),
         (2, 8, 5, 4, BY_INNER),
@@ -148,12 +148,12 @@ def test_experts_read_their_weights_once_and_their_tokens_each() -> None:
     assert (up["read_bytes"], up["write_bytes"]) == (6 * 8 * 2, 6 * 10 * 2)
     assert (down["read_bytes"], down["write_bytes"]) == (6 * 5 * 2, 6 * 8 * 2)
     assert (down["flops"], down["torch_flops"]) == (2 * 6 * 40, 2 * 12 * 40)
-    shared_up = only(found, SHARED_UP, PREFILL)
-    shared_down = only(found, SHARED_DOWN, PREFILL)
+    shared_up = only(operator_table, SHARED_UP, PREFILL)
+    shared_down = only(operator_table, SHARED_DOWN, PREFILL)
     assert (shared_up["m"], shared_up["n"], shared_up["k"], shared_up["split"]) == (3, 14, 8, BY_COLUMNS)
     assert (shared_down["m"], shared_down["n"], shared_down["k"], shared_down["split"]) == (3, 8, 7, BY_INNER)
     # Gate and up of two experts and the shared one, 17 columns each, beside two norms, two additions and the rotation.
-    stream = only(found, ELEMENTWISE_LAYER, PREFILL)
+    stream = only(operator_table, ELEMENTWISE_LAYER, PREFILL)
     assert stream["read_bytes"] == 3 * (4 * 8 + 18 + 2 * 17) * 2
     assert stream["write_bytes"] == 3 * (4 * 8 + 18 + 17) * 2
 
@@ -172,95 +172,95 @@ def test_few_tokens_touch_few_experts(tokens: int, touched: int) -> None:
 
 
 def test_a_sliding_window_limits_prefill_decode_and_cache() -> None:
-    found = evaluated(model(replace(LAYER, window_tokens=8)), TEXT)
-    prefill, decode = only(found, ATTEND, PREFILL), only(found, ATTEND, DECODE)
+    operator_table = evaluated(model(replace(LAYER, window_tokens=8)), TEXT)
+    prefill, decode = only(operator_table, ATTEND, PREFILL), only(operator_table, ATTEND, DECODE)
     # Of 40 tokens the first eight see 1 to 8 keys, the others 8. A pair costs four heads of three elements 48 FLOPs.
     assert prefill["flops"] == 3 * 48 * (36 + 32 * 8)
     assert prefill["torch_flops"] == 3 * 48 * 40 * 40
     # A step sees seven cached tokens and its own.
     assert (decode["n"], decode["flops"]) == (8, 3 * 3 * 48 * 8)
-    assert found.totals[KV_PREFILL_BYTES] == found.totals[KV_FINAL_BYTES] == 3 * 7 * 12
-    assert found.totals[KV_PAGED_BYTES] == 3 * 16 * 12
+    assert operator_table.totals[KV_PREFILL_BYTES] == operator_table.totals[KV_FINAL_BYTES] == 3 * 7 * 12
+    assert operator_table.totals[KV_PAGED_BYTES] == 3 * 16 * 12
 
 
-def test_heads_that_keep_everything_keep_it_within_their_window() -> None:
+def test_full_heads_stay_within_their_window() -> None:
     policy = KvPolicy(share=(Fraction(1, 10),), full_heads=Fraction(1, 2))
-    found = evaluated(model(replace(LAYER, window_tokens=30)), TEXT, Schedule(kv=policy))
+    operator_table = evaluated(model(replace(LAYER, window_tokens=30)), TEXT, Schedule(kv=policy))
     # 29 entries of one head; of the other four, and three more in decoding. Two blocks and one.
-    assert found.totals[KV_PREFILL_BYTES] == 3 * (29 + 4) * 6
-    assert found.totals[KV_FINAL_BYTES] == 3 * (29 + 7) * 6
-    assert found.totals[KV_PAGED_BYTES] == 3 * (32 + 16) * 6
+    assert operator_table.totals[KV_PREFILL_BYTES] == 3 * (29 + 4) * 6
+    assert operator_table.totals[KV_FINAL_BYTES] == 3 * (29 + 7) * 6
+    assert operator_table.totals[KV_PAGED_BYTES] == 3 * (32 + 16) * 6
 
 
-def test_a_window_is_not_full_until_it_is() -> None:
-    found = evaluated(model(replace(LAYER, window_tokens=8)), TEXT._replace(text_tokens=5, batch_size=1))
+def test_a_window_longer_than_the_prompt_fills_in_decoding() -> None:
+    operator_table = evaluated(model(replace(LAYER, window_tokens=8)), TEXT._replace(text_tokens=5, batch_size=1))
     # 5 cached, 6, 7, and their own tokens.
-    assert only(found, ATTEND, DECODE)["flops"] == 48 * (6 + 7 + 8)
-    assert found.totals[KV_PREFILL_BYTES] == 5 * 12
-    assert found.totals[KV_FINAL_BYTES] == 7 * 12
+    assert only(operator_table, ATTEND, DECODE)["flops"] == 48 * (6 + 7 + 8)
+    assert operator_table.totals[KV_PREFILL_BYTES] == 5 * 12
+    assert operator_table.totals[KV_FINAL_BYTES] == 7 * 12
 
 
 def test_each_kv_head_pages_its_own_entries() -> None:
     # 40 tokens; one of two heads keeps all of them and the other half, then three more each: 43 in three blocks and
     # 23 in two.
     policy = KvPolicy(share=(Fraction(1, 2),), full_heads=Fraction(1, 2))
-    found = evaluated(model(), TEXT, Schedule(kv=policy))
-    assert found.totals[KV_PREFILL_BYTES] == 3 * (40 + 20) * 6
-    assert found.totals[KV_FINAL_BYTES] == 3 * (43 + 23) * 6
-    assert found.totals[KV_PAGED_BYTES] == 3 * (48 + 32) * 6
+    operator_table = evaluated(model(), TEXT, Schedule(kv=policy))
+    assert operator_table.totals[KV_PREFILL_BYTES] == 3 * (40 + 20) * 6
+    assert operator_table.totals[KV_FINAL_BYTES] == 3 * (43 + 23) * 6
+    assert operator_table.totals[KV_PAGED_BYTES] == 3 * (48 + 32) * 6
     # The attention row has the mean: of 41, 42, 43 and 21, 22, 23 entries and own tokens.
-    row = only(found, ATTEND, DECODE)
+    row = only(operator_table, ATTEND, DECODE)
     assert row["n"] == 32
     assert row["kv_read_bytes"] == 3 * 6 * (41 + 42 + 43 + 21 + 22 + 23)
 
 
-def test_heads_that_keep_everything_are_the_nearest_whole_number() -> None:
+def test_the_number_of_full_heads_is_rounded_to_the_nearest() -> None:
     # Of two heads: two thirds are 1.33, three quarters 1.5, which goes to the even neighbour, as a quarter does.
-    for share, whole in ((Fraction(2, 3), 1), (Fraction(3, 4), 2), (Fraction(1, 4), 0)):
+    for share, full in ((Fraction(2, 3), 1), (Fraction(3, 4), 2), (Fraction(1, 4), 0)):
         policy = KvPolicy(share=(Fraction(1, 2),), full_heads=share)
-        found = evaluated(model(), TEXT, Schedule(kv=policy))
-        assert found.totals[KV_PREFILL_BYTES] == 3 * (40 * whole + 20 * (2 - whole)) * 6
+        operator_table = evaluated(model(), TEXT, Schedule(kv=policy))
+        assert operator_table.totals[KV_PREFILL_BYTES] == 3 * (40 * full + 20 * (2 - full)) * 6
 
 
 def test_cross_attention_reads_the_images_and_writes_nothing_in_decoding() -> None:
     cross = replace(LAYER, name="cross", attention="cross")
-    given = model(LAYER, cross, vision=tower(), visual_in_sequence=False)
-    found = evaluated(given, IMAGES)
+    vlm = model(LAYER, cross, vision=tower(), visual_in_sequence=False)
+    operator_table = evaluated(vlm, IMAGES)
     # Visual tokens are no part of the sequence.
-    assert only(found, EMBED, PREFILL)["read_bytes"] == 3 * 10 * 8 * 2
-    queries = only(found, QUERY, PREFILL)
-    keys = only(found, KEY_VALUE, PREFILL)
+    assert only(operator_table, EMBED, PREFILL)["read_bytes"] == 3 * 10 * 8 * 2
+    queries = only(operator_table, QUERY, PREFILL)
+    keys = only(operator_table, KEY_VALUE, PREFILL)
     assert (queries["m"], queries["n"], queries["split"]) == (30, 12, BY_COLUMNS)
     assert (keys["m"], keys["n"], keys["split"]) == (96, 12, BY_COLUMNS)
-    own, visual = named(found, ATTEND, PREFILL)
-    assert (own["n"], visual["n"]) == (10, 32)
-    assert visual["flops"] == visual["torch_flops"] == 3 * 48 * 10 * 32
-    assert visual["kv_write_bytes"] == visual["kv_read_bytes"] == 3 * 32 * 12
-    own, visual = named(found, ATTEND, DECODE)
+    self_attention, cross_attention = named(operator_table, ATTEND, PREFILL)
+    assert (self_attention["n"], cross_attention["n"]) == (10, 32)
+    assert cross_attention["flops"] == cross_attention["torch_flops"] == 3 * 48 * 10 * 32
+    assert cross_attention["kv_write_bytes"] == cross_attention["kv_read_bytes"] == 3 * 32 * 12
+    self_attention, cross_attention = named(operator_table, ATTEND, DECODE)
     # Cached are 10, 11, 12 tokens and their own beside; of the images always 32.
-    assert (own["n"], visual["n"]) == (12, 32)
-    assert (own["kv_write_bytes"], visual["kv_write_bytes"]) == (3 * 3 * 12, 0)
-    assert visual["kv_read_bytes"] == 3 * 3 * 32 * 12
-    assert not len(named(found, KEY_VALUE, DECODE))
+    assert (self_attention["n"], cross_attention["n"]) == (12, 32)
+    assert (self_attention["kv_write_bytes"], cross_attention["kv_write_bytes"]) == (3 * 3 * 12, 0)
+    assert cross_attention["kv_read_bytes"] == 3 * 3 * 32 * 12
+    assert not len(named(operator_table, KEY_VALUE, DECODE))
     # Queries are projected and turned into outputs at each step.
-    assert only(found, QUERY, DECODE)["count"] == 3
+    assert only(operator_table, QUERY, DECODE)["count"] == 3
 
 
 def test_cross_attention_without_images_is_skipped() -> None:
     cross = replace(LAYER, name="cross", attention="cross")
-    given = model(LAYER, cross, vision=tower(), layer_pattern=(0, 1, 1), visual_in_sequence=False)
+    vlm = model(LAYER, cross, vision=tower(), layer_pattern=(0, 1, 1), visual_in_sequence=False)
     gone = Schedule(steps=(Step(stage="lm", layer=2, share=Fraction(0)),))
-    found = evaluated(given, IMAGES, gone)
+    operator_table = evaluated(vlm, IMAGES, gone)
     # The first of two cross-attention layers still sees them.
-    assert only(found, QUERY, DECODE)["count"] == 3
-    assert only(found, QUERY, PREFILL)["layers"] == 1
-    assert [int(row["layers"]) for row in named(found, DOWN, DECODE)] == [1, 1]
+    assert only(operator_table, QUERY, DECODE)["count"] == 3
+    assert only(operator_table, QUERY, PREFILL)["layers"] == 1
+    assert [int(row["layers"]) for row in named(operator_table, DOWN, DECODE)] == [1, 1]
 
 
 def test_weights_of_an_unfused_layer_are_stored_in_the_activations_format() -> None:
     schedule = Schedule(unfused=(("lm", 1),))
-    found = evaluated(model(layer_pattern=(0, 0, 0)), TEXT, schedule, Precision(8, 16, 8, 1))
-    first, stored, last = named(found, ATTEND, PREFILL)
+    operator_table = evaluated(model(layer_pattern=(0, 0, 0)), TEXT, schedule, Precision(8, 16, 8, 1))
+    first, stored, last = named(operator_table, ATTEND, PREFILL)
     assert (first["kind"], stored["kind"], last["kind"]) == (
         ATTENTION,
         UNFUSED_ATTENTION,

@@ -56,7 +56,7 @@ MODEL = VlmModel(
     projector=Projector(linears=(Linear(inputs=6, outputs=9), Linear(inputs=9, outputs=8))),
     language_model=TEXT,
 )
-LOAD = TokenCounts(
+TOKEN_COUNTS = TokenCounts(
     images=2, sequences=3, sequence_tokens=5, patches=12, window_pairs=0, projector_tokens=12, visual_tokens=24,
     text_tokens=10, output_tokens=6, batch_size=2,
 )  # fmt: skip
@@ -118,10 +118,10 @@ DECODE_ROWS = [
 
 
 def rows(phase: int, precision: Precision) -> list[tuple[str, tuple[int, ...]]]:
-    found = table(MODEL, IDENTITY, LOAD, precision).rows
+    rows = table(MODEL, IDENTITY, TOKEN_COUNTS, precision).rows
     return [
         (OPERATOR_NAMES[row["name"]], tuple(int(row[column]) for column in COLUMNS))
-        for row in found[found["phase"] == phase]
+        for row in rows[rows["phase"] == phase]
     ]
 
 
@@ -139,10 +139,10 @@ def test_every_row_has_its_shape_and_bytes(phase: int, expected: list[tuple[str,
 
 
 def test_attention_rows_have_the_heads_of_their_layers() -> None:
-    found = table(MODEL, IDENTITY, LOAD, Precision(8, 16, 8, 1)).rows
-    heads = {int(row["phase"]): (row["heads"], row["kv_heads"]) for row in found[found["name"] == ATTEND]}
+    rows = table(MODEL, IDENTITY, TOKEN_COUNTS, Precision(8, 16, 8, 1)).rows
+    heads = {int(row["phase"]): (row["heads"], row["kv_heads"]) for row in rows[rows["name"] == ATTEND]}
     assert heads == {VISION: (2, 2), PREFILL: (4, 2), DECODE: (4, 2)}
-    others = found[found["name"] != ATTEND]
+    others = rows[rows["name"] != ATTEND]
     assert (others["heads"] == 1).all()
     assert (others["kv_heads"] == 1).all()
 
@@ -150,11 +150,11 @@ def test_attention_rows_have_the_heads_of_their_layers() -> None:
 def test_rows_name_their_first_layer_and_the_number_of_layers() -> None:
     # Two of four patches stay before the third block, and a quarter of all visual tokens before the second layer.
     pruned = Schedule(steps=(Step(stage="lm", layer=1, share=Fraction(1, 4)), Step(stage="encoder", layer=2, plus=2)))
-    found = table(MODEL, pruned, LOAD, Precision(8, 16, 8, 2)).rows
+    rows = table(MODEL, pruned, TOKEN_COUNTS, Precision(8, 16, 8, 2)).rows
 
     def places(phase: int, name: int) -> list[tuple[int, int]]:
-        mine = found[(found["phase"] == phase) & (found["name"] == name)]
-        return [(int(row["layer"]), int(row["layers"])) for row in mine]
+        selected = rows[(rows["phase"] == phase) & (rows["name"] == name)]
+        return [(int(row["layer"]), int(row["layers"])) for row in selected]
 
     for name in (QKV, DOWN, REDUCE, ATTEND):
         assert places(VISION, name) == [(0, 2), (2, 1)]
@@ -165,13 +165,13 @@ def test_rows_name_their_first_layer_and_the_number_of_layers() -> None:
     assert places(PREFILL, HEAD) == places(DECODE, HEAD) == [(4, 1)]
     assert places(VISION, PATCH_EMBEDDING) == places(PREFILL, EMBED) == [(0, 1)]
     # Of each of six sequences two patches and the class token; of 24 visual tokens 12 enter the prompt, then 6 stay.
-    queries = {phase: found[(found["phase"] == phase) & (found["name"] == ATTEND)]["m"] for phase in (0, 3)}
+    queries = {phase: rows[(rows["phase"] == phase) & (rows["name"] == ATTEND)]["m"] for phase in (0, 3)}
     assert [each.tolist() for each in queries.values()] == [[5, 3], [22, 16]]
 
 
 def test_the_cache_is_written_and_read_in_its_own_format() -> None:
-    found = table(MODEL, IDENTITY, LOAD, Precision(8, 16, 8, 1)).rows
-    attends = {int(row["phase"]): row for row in found[found["name"] == ATTEND]}
+    rows = table(MODEL, IDENTITY, TOKEN_COUNTS, Precision(8, 16, 8, 1)).rows
+    attends = {int(row["phase"]): row for row in rows[rows["name"] == ATTEND]}
     # Keys and values of three elements in two KV heads: 12 bytes a token and layer in 8 bits.
     prefill, decode = attends[PREFILL], attends[DECODE]
     assert prefill["kv_read_bytes"] == prefill["kv_write_bytes"] == PROMPT * 12 * TEXT_LAYERS
@@ -183,10 +183,10 @@ def test_the_cache_is_written_and_read_in_its_own_format() -> None:
 
 
 def test_element_wise_flops_are_a_class_of_their_own() -> None:
-    found = table(MODEL, IDENTITY, LOAD, Precision(8, 16, 8, 1)).rows
+    rows = table(MODEL, IDENTITY, TOKEN_COUNTS, Precision(8, 16, 8, 1)).rows
 
     def flops(phase: int, name: int) -> int:
-        return int(found["elementwise_flops"][(found["phase"] == phase) & (found["name"] == name)].sum())
+        return int(rows["elementwise_flops"][(rows["phase"] == phase) & (rows["name"] == name)].sum())
 
     # Of an element, 4 for a norm, 1 for an addition, 3 for the rotation, 5 for an activation or a softmax.
     assert flops(VISION, ELEMENTWISE_LAYER) == 3 * TOKENS * ((2 * 4 + 2) * 6 + 5 * 10)
@@ -199,7 +199,7 @@ def test_element_wise_flops_are_a_class_of_their_own() -> None:
 
 
 def test_several_gpus_divide_heads_and_columns_and_repeat_the_stream() -> None:
-    found = table(MODEL, IDENTITY, LOAD, Precision(8, 16, 8, 2)).rows
+    rows = table(MODEL, IDENTITY, TOKEN_COUNTS, Precision(8, 16, 8, 2)).rows
     names = (ELEMENTWISE_LAYER, REDUCE)
     for phase, layers, tokens, stream, read, write, flops, kernels in (
         # The norms' FLOPs and those of additions; activation: 5 x 10; no rotation.
@@ -208,8 +208,8 @@ def test_several_gpus_divide_heads_and_columns_and_repeat_the_stream() -> None:
         (DECODE, RUNS, 2, 8, 18 + 10, 18 + 5, (112, 79), (3, 2)),
     ):
         norms = kernels[0]
-        mine = found[(found["phase"] == phase) & [name in names for name in found["name"]]]
-        divided, repeated, reduce = mine
+        selected = rows[(rows["phase"] == phase) & [name in names for name in rows["name"]]]
+        divided, repeated, reduce = selected
         assert (divided["split"], repeated["split"]) == (HEADS, WHOLE)
         assert (divided["groups"], repeated["groups"]) == kernels[::-1]
         assert divided["read_bytes"] == layers * tokens * read * 2
@@ -224,14 +224,14 @@ def test_several_gpus_divide_heads_and_columns_and_repeat_the_stream() -> None:
 
 
 def test_the_framework_counts_what_it_runs_beside_the_model() -> None:
-    found = table(MODEL, IDENTITY, LOAD, Precision(8, 16, 8, 1)).rows
-    patches = found[found["name"] == PATCH_EMBEDDING]
+    rows = table(MODEL, IDENTITY, TOKEN_COUNTS, Precision(8, 16, 8, 1)).rows
+    patches = rows[rows["name"] == PATCH_EMBEDDING]
     assert patches["flops"].sum() == 2 * 48 * 6 * 12
     assert patches["torch_flops"].sum() == 2 * 48 * 6 * 12 + 12 * 77
 
 
 def test_the_cache_takes_whole_blocks_of_sixteen_tokens() -> None:
-    totals = table(MODEL, IDENTITY, LOAD, Precision(8, 16, 8, 1)).totals
+    totals = table(MODEL, IDENTITY, TOKEN_COUNTS, Precision(8, 16, 8, 1)).totals
     token = 2 * 12 * TEXT_LAYERS
     assert totals[KV_PREFILL_BYTES] == 34 * token
     # The last output token is never attended to, so 39 are cached, in three blocks.
@@ -241,6 +241,6 @@ def test_the_cache_takes_whole_blocks_of_sixteen_tokens() -> None:
 
 @pytest.mark.parametrize(("cached", "paged"), [(31, 32), (32, 32), (33, 48)])
 def test_a_block_is_taken_whole(cached: int, paged: int) -> None:
-    load = TokenCounts(0, 0, 0, 0, 0, 0, 0, cached - 1, 2, 1)
-    totals = table(MODEL, IDENTITY, load, Precision(8, 16, 8, 1)).totals
+    token_counts = TokenCounts(0, 0, 0, 0, 0, 0, 0, cached - 1, 2, 1)
+    totals = table(MODEL, IDENTITY, token_counts, Precision(8, 16, 8, 1)).totals
     assert totals[KV_PAGED_BYTES] == paged * 12 * TEXT_LAYERS

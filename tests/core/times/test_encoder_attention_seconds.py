@@ -44,19 +44,19 @@ def seconds(
     flops_per_s: float = SM_FLOPS_PER_S,
     bandwidth: float = INSTANT,
     l2_bytes: float = 1e-9,
-    **numbers: object,
+    **fitted_values: object,
 ) -> float:
     """Time of attention; tiles of 64, 128 and 192 rows reach ``shares`` of the peak."""
     fitted = np.zeros(1, parameters.ENCODER_ATTENTION_PARAMETERS)
-    for name, value in {**PLAIN, **numbers}.items():
+    for name, value in {**PLAIN, **fitted_values}.items():
         fitted[name] = value
     size = (64, 72, 80).index(head_size)
     fitted["query_tiles"] = [64, 128, 192]
     fitted["tile_efficiency"] = 1e-9
     fitted["tile_efficiency"][0, size] = shares
-    machine = Device(10 * flops_per_s, bandwidth, l2_bytes, 10.0)
-    given = [float(each) for each in (sequences, queries, keys, heads, head_size)]
-    return float(encoder_attention_seconds(*given, size, machine, fitted[0]))
+    device = Device(10 * flops_per_s, bandwidth, l2_bytes, 10.0)
+    arguments = [float(value) for value in (sequences, queries, keys, heads, head_size)]
+    return float(encoder_attention_seconds(*arguments, size, device, fitted[0]))
 
 
 def test_every_tile_meets_all_keys() -> None:
@@ -68,14 +68,14 @@ def test_every_tile_meets_all_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tile", "waves", "each"),
+    ("tile", "waves", "tile_us"),
     # Twelve heads of 128 rows: 24 tiles of 64 rows, 12 of 128 or of 192. Two blocks of keys at half of the peak.
     [(0, 3, 2 * 1 + 2 + 2), (1, 2, 2 * 2 + 2 + 4), (2, 2, 2 * 3 + 2 + 6)],
 )
-def test_each_tile_has_its_rows(tile: int, waves: int, each: float) -> None:
+def test_each_tile_has_its_rows(tile: int, waves: int, tile_us: float) -> None:
     shares = [1e-9, 1e-9, 1e-9]
     shares[tile] = 0.5
-    assert seconds(128, 256, heads=12, shares=tuple(shares)) == pytest.approx((3 + waves * each) * US)  # type: ignore[arg-type]
+    assert seconds(128, 256, heads=12, shares=tuple(shares)) == pytest.approx((3 + waves * tile_us) * US)  # type: ignore[arg-type]
 
 
 def test_the_best_tile_is_taken() -> None:
@@ -89,8 +89,8 @@ def test_each_head_size_has_its_launch() -> None:
 
 def test_a_long_kernel_slows_down_under_the_power_limit() -> None:
     # 22 us are twice the 11 us at which half of the slow-down has set in: 4 parts of 5 under the square.
-    found = seconds(128, 640, heads=12, throttle=0.5, throttle_s=11 * US)
-    assert found == pytest.approx((3 + 22 * 1.4) * US)
+    time_s = seconds(128, 640, heads=12, throttle=0.5, throttle_s=11 * US)
+    assert time_s == pytest.approx((3 + 22 * 1.4) * US)
 
 
 def test_queries_keys_values_and_outputs_move_once() -> None:
@@ -106,15 +106,15 @@ def test_queries_keys_values_and_outputs_move_once() -> None:
 
 def test_compute_and_memory_overlap_by_their_exponent() -> None:
     # 8 us of compute beside 4 x 384 x 64 bytes at half of the bandwidth, 6 us.
-    found = seconds(128, 256, bandwidth=98_304 / (3 * US), overlap=2.0)
-    assert found == pytest.approx((3 + math.hypot(8, 6)) * US)
+    time_s = seconds(128, 256, bandwidth=98_304 / (3 * US), overlap=2.0)
+    assert time_s == pytest.approx((3 + math.hypot(8, 6)) * US)
 
 
 def test_no_encoder_attention_is_faster_than_the_data_sheet() -> None:
     free = {"launch_s": [1e-12] * 3, "tile_s": 0.0, "tile_area_s": 0.0, "memory_share": 1e9, "l2_speed": 1e9}
     # Six heads of two tiles and three blocks, a us each, by ten SMs.
-    found = seconds(256, 384, sequences=2, heads=3, shares=(1e9, 1e9, 1e9), **free)
-    assert found == pytest.approx(3.6 * US)
+    time_s = seconds(256, 384, sequences=2, heads=3, shares=(1e9, 1e9, 1e9), **free)
+    assert time_s == pytest.approx(3.6 * US)
     moved = 4 * 2 * (256 + 384) * 3 * 64
     floor = seconds(256, 384, sequences=2, heads=3, shares=(1e9, 1e9, 1e9), bandwidth=moved / (50 * US), **free)
     assert floor == pytest.approx(50 * US)

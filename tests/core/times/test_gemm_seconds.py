@@ -61,17 +61,17 @@ def seconds(
     bandwidth: float = INSTANT,
     l2_bytes: float = 1e-9,
     tiles: dict[int, float] | None = None,
-    **numbers: float,
+    **fitted_values: float,
 ) -> float:
     """Time of a product; only ``tiles`` run at a useful share of the peak, which they give."""
     fitted = np.zeros(1, parameters.GEMM_PARAMETERS)
-    for name, value in {**PLAIN, **numbers}.items():
+    for name, value in {**PLAIN, **fitted_values}.items():
         fitted[name] = value
     fitted["tile_efficiency"] = 1e-9
     for tile, share in (tiles or {LARGE: 1.0}).items():
         fitted["tile_efficiency"][0, tile] = share
-    machine = Device(sms * flops_per_s, bandwidth, l2_bytes, float(sms))
-    return float(gemm_seconds(float(m), float(n), float(k), float(groups), *bytes_each, machine, fitted[0]))
+    device = Device(sms * flops_per_s, bandwidth, l2_bytes, float(sms))
+    return float(gemm_seconds(float(m), float(n), float(k), float(groups), *bytes_each, device, fitted[0]))
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_tiles_of_each_shape_run_in_waves(tile: int, waves: int) -> None:
     rows, columns = TILES[tile]
     area = rows * columns / (128 * 128)
     # 120 inner elements are too few to split. A tile: its slices at half the peak, then 2 us, and 4 us by its area.
-    each = 2 * area * 120 + 2 + 4 * area
-    assert seconds(300, 300, 120, tiles={tile: 0.5}) == pytest.approx((7 + waves * each) * US)
+    tile_us = 2 * area * 120 + 2 + 4 * area
+    assert seconds(300, 300, 120, tiles={tile: 0.5}) == pytest.approx((7 + waves * tile_us) * US)
 
 
 def test_the_best_tile_is_taken() -> None:
@@ -117,8 +117,8 @@ def test_groups_side_by_side_fill_the_same_waves() -> None:
     ],
 )
 def test_a_tile_waits_for_its_operands(m: int, n: int, slice_us: float) -> None:
-    found = seconds(m, n, 120, bytes_each=(2.0, 4.0), sm_bytes_per_s=384 / US)
-    assert found == pytest.approx((7 + 120 * slice_us + 6) * US)
+    time_s = seconds(m, n, 120, bytes_each=(2.0, 4.0), sm_bytes_per_s=384 / US)
+    assert time_s == pytest.approx((7 + 120 * slice_us + 6) * US)
 
 
 def test_a_long_inner_dimension_is_split_over_idle_sms() -> None:
@@ -127,8 +127,8 @@ def test_a_long_inner_dimension_is_split_over_idle_sms() -> None:
     bandwidth = 262_144 / US
     cold, moved = 2 * 128 * 1024, 2 * 128 * 1024 + 2 * 128 * 128
     memory_us = (cold + moved) / (0.5 * 262_144)
-    found = seconds(128, 128, 1024, bandwidth=bandwidth, split_s=5 * US, split_speed=0.5)
-    assert found == pytest.approx((7 + (128 + 6) + 5 + 4 + memory_us) * US)
+    time_s = seconds(128, 128, 1024, bandwidth=bandwidth, split_s=5 * US, split_speed=0.5)
+    assert time_s == pytest.approx((7 + (128 + 6) + 5 + 4 + memory_us) * US)
     # A library that dispatches by rows never splits.
     whole = seconds(128, 128, 1024, bandwidth=bandwidth, split_s=5 * US, split_speed=0.5, dispatched=1.0)
     assert whole == pytest.approx((7 + (1024 + 6) + memory_us) * US)
@@ -166,9 +166,9 @@ def test_dispatched_kernels_have_at_least_the_rows_of_the_product(m: int, first_
     # Of the tiles 64 columns wide, each is the better the smaller it is.
     shares = {0: 1.0, 1: 0.5, 2: 0.25, 3: 0.125}
     rows, share = {16: (16, 1.0), 32: (32, 0.5), 64: (64, 0.25), 128: (128, 0.125)}[first_rows]
-    found = seconds(m, 64, 120, sms=1000, tiles=shares, dispatched=1.0, tile_s=0.0, tile_area_s=0.0)
+    time_s = seconds(m, 64, 120, sms=1000, tiles=shares, dispatched=1.0, tile_s=0.0, tile_area_s=0.0)
     slice_us = rows * 64 / (128 * 128) / share
-    assert found == pytest.approx((7 + 120 * slice_us) * US)
+    assert time_s == pytest.approx((7 + 120 * slice_us) * US)
 
 
 def test_the_weight_comes_from_memory_and_activations_as_far_as_they_do_not_lie_in_l2() -> None:
@@ -188,44 +188,44 @@ def test_operands_are_read_again_by_regions_that_do_not_share_them() -> None:
     # Sixteen SMs with a share of 1/4: a region of 128 outputs a side. Each of its 64 x 32 x 16 slices then reads
     # (2 + 1) x 32,768 / 128 = 768 bytes more, beside 512 of the weight, 2048 in and 4096 out.
     shape = {"bytes_each": (2.0, 1.0), "flops_per_s": INSTANT, "bandwidth": 1024 / US, "sms": 16}
-    given = {"tile_s": 0.0, "tile_area_s": 0.0, "reread_region": 0.25}
-    found = seconds(64, 32, 16, **shape, **given)
-    assert found == pytest.approx((7 + (0.5 + 2 + 4 + 0.75) / 0.5) * US)
+    arguments = {"tile_s": 0.0, "tile_area_s": 0.0, "reread_region": 0.25}
+    time_s = seconds(64, 32, 16, **shape, **arguments)
+    assert time_s == pytest.approx((7 + (0.5 + 2 + 4 + 0.75) / 0.5) * US)
     # The footprint counts each byte once, and what lies in L2 is not read again.
-    half = seconds(64, 32, 16, **shape, **given, l2_bytes=512.0 + 2048 + 4096)
+    half = seconds(64, 32, 16, **shape, **arguments, l2_bytes=512.0 + 2048 + 4096)
     assert half == pytest.approx((7 + (0.5 + (6 + 0.75) / 2) / 0.5 + 6 / 2 / 4) * US)
 
 
 def test_a_long_kernel_slows_down_under_the_power_limit() -> None:
     # 126 us are twice the 63 us at which half of the slow-down has set in: 8 parts of 9 under the cube.
-    found = seconds(300, 300, 120, throttle=0.9, throttle_s=63 * US, throttle_sharpness=3.0)
-    assert found == pytest.approx((7 + 126 * 1.8) * US)
+    time_s = seconds(300, 300, 120, throttle=0.9, throttle_s=63 * US, throttle_sharpness=3.0)
+    assert time_s == pytest.approx((7 + 126 * 1.8) * US)
 
 
 def test_compute_and_memory_overlap_by_their_exponent() -> None:
     # 126 us of compute; bytes of 84 us at half of the bandwidth, twice 42.
     moved = 3 * 2 * 300 * 120 + 2 * 300 * (300 - 120)
-    found = seconds(300, 300, 120, bandwidth=moved / (42 * US), overlap=2.0)
-    assert found == pytest.approx((7 + math.hypot(126, 84)) * US)
+    time_s = seconds(300, 300, 120, bandwidth=moved / (42 * US), overlap=2.0)
+    assert time_s == pytest.approx((7 + math.hypot(126, 84)) * US)
 
 
 def test_one_row_may_take_a_matrix_vector_kernel() -> None:
     # 2 x 120 x 300 + 2 x 120 + 2 x 300 bytes, 42 us at half of the bandwidth.
     moved = 2 * (120 * 300 + 120 + 300)
-    given = {"bandwidth": moved / (21 * US), "vector_s": 3 * US}
-    assert seconds(1, 300, 120, **given) == pytest.approx((3 + 42) * US)
-    assert seconds(1, 300, 120, **{**given, "vector_s": 1.0}) == pytest.approx((7 + 126 + 42) * US)
+    arguments = {"bandwidth": moved / (21 * US), "vector_s": 3 * US}
+    assert seconds(1, 300, 120, **arguments) == pytest.approx((3 + 42) * US)
+    assert seconds(1, 300, 120, **{**arguments, "vector_s": 1.0}) == pytest.approx((7 + 126 + 42) * US)
     moved = 2 * (120 * 300 + 2 * 120 + 2 * 300)
-    given["bandwidth"] = moved / (21 * US)
-    assert seconds(2, 300, 120, **given) == pytest.approx((7 + 126 + 42) * US)
+    arguments["bandwidth"] = moved / (21 * US)
+    assert seconds(2, 300, 120, **arguments) == pytest.approx((7 + 126 + 42) * US)
 
 
 def test_one_byte_activations_are_quantised_first() -> None:
     # A row reads 2 and writes 1 byte an element: 360 bytes at 0.25 of 288 bytes/us are 5 us.
-    given = {"groups": 2, "quantise_s": 11 * US, "quantise_share": 0.25, "bandwidth": 288 / US}
+    arguments = {"groups": 2, "quantise_s": 11 * US, "quantise_share": 0.25, "bandwidth": 288 / US}
     moved_us = 2 * (300 * 120 + 100 * 120 + 2 * 100 * 300) / 144
     for least_us, row_us in ((4.0, 5.0), (6.0, 6.0)):
-        one_byte = seconds(100, 300, 120, bytes_each=(1.0, 1.0), quantise_row_s=least_us * US, **given)
+        one_byte = seconds(100, 300, 120, bytes_each=(1.0, 1.0), quantise_row_s=least_us * US, **arguments)
         assert one_byte == pytest.approx((7 + 126 + moved_us + 11 + 200 * row_us) * US)
     # 4-bit weights under 2-byte activations are not.
     weights_alone = seconds(300, 300, 120, bytes_each=(2.0, 0.5))

@@ -59,7 +59,7 @@ MODEL = VlmModel(
     projector=Projector(linears=(Linear(inputs=6, outputs=8),)),
     language_model=TEXT,
 )
-LOAD = TokenCounts(
+TOKEN_COUNTS = TokenCounts(
     images=1, sequences=1, sequence_tokens=9, patches=9, window_pairs=0, projector_tokens=9, visual_tokens=9,
     text_tokens=10, output_tokens=6, batch_size=2,
 )  # fmt: skip
@@ -73,8 +73,8 @@ BUSY = Schedule(
 )
 
 
-def evaluated(gpu: GpuArrays, schedule: Schedule = BUSY, load: TokenCounts = LOAD) -> OperatorTable:
-    return table(MODEL, schedule, load, BF16, gpu)
+def evaluated(gpu: GpuArrays, schedule: Schedule = BUSY, token_counts: TokenCounts = TOKEN_COUNTS) -> OperatorTable:
+    return table(MODEL, schedule, token_counts, BF16, gpu)
 
 
 def test_errors_of_a_class_add_up_and_those_of_two_do_not() -> None:
@@ -85,21 +85,21 @@ def test_errors_of_a_class_add_up_and_those_of_two_do_not() -> None:
     seconds[0, 1] = (2.0, 5.0, 21.0)
     # The phase between them is not asked for.
     seconds[1] = 1000.0
-    found = np.zeros(3)
-    joint_interval(seconds, np.array([0, 2]), found)
-    assert found == pytest.approx([35 - math.hypot(4, 3), 35, 35 + math.hypot(12, 16)])
+    quantiles = np.zeros(3)
+    joint_interval(seconds, np.array([0, 2]), quantiles)
+    assert quantiles == pytest.approx([35 - math.hypot(4, 3), 35, 35 + math.hypot(12, 16)])
 
 
 def test_each_phase_and_class_sums_its_rows() -> None:
     gpu = made_up_gpu(bandwidth=1e9, link=1e9)
-    found = evaluated(gpu)
-    rows = operator_times(found.rows, gpu, 1)[0]
-    kinds = found.rows["kind"]
+    operator_table = evaluated(gpu)
+    rows = operator_times(operator_table.rows, gpu, 1)[0]
+    kinds = operator_table.rows["kind"]
     for phase in (VISION, PROJECTOR, SELECTION, PREFILL, DECODE, DECODE_SELECTION):
-        mine = found.rows["phase"] == phase
-        attends = found.rows["name"] == ATTEND
+        in_phase = operator_table.rows["phase"] == phase
+        attends = operator_table.rows["name"] == ATTEND
         fused = {VISION: ENCODER_ATTENTION_TIME, PREFILL: PREFILL_ATTENTION_TIME, DECODE: DECODE_ATTENTION_TIME}
-        weighted = found.rows["weight_bytes"] > 0
+        weighted = operator_table.rows["weight_bytes"] > 0
         classes = {
             ELEMENTWISE_TIME: kinds == ELEMENTWISE,
             GEMM_TIME: weighted,
@@ -107,10 +107,10 @@ def test_each_phase_and_class_sums_its_rows() -> None:
             fused.get(phase, PREFILL_ATTENTION_TIME): attends,
         }
         expected = np.zeros((NUM_TIME_CLASSES, 3))
-        for of, chosen in classes.items():
-            expected[of] = rows[mine & chosen].sum(axis=0)
-        assert mine.any()
-        np.testing.assert_allclose(found.seconds[phase], expected, rtol=1e-12)
+        for time_class, chosen in classes.items():
+            expected[time_class] = rows[in_phase & chosen].sum(axis=0)
+        assert in_phase.any()
+        np.testing.assert_allclose(operator_table.seconds[phase], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -125,22 +125,22 @@ def test_each_phase_and_class_sums_its_rows() -> None:
     ],
 )
 def test_a_span_joins_its_phases(name: str, phases: list[int]) -> None:
-    found = evaluated(made_up_gpu(bandwidth=1e9))
-    low, middle, high = found.seconds[phases].sum(axis=0).T
+    operator_table = evaluated(made_up_gpu(bandwidth=1e9))
+    low, middle, high = operator_table.seconds[phases].sum(axis=0).T
     ends = middle.sum() - math.hypot(*(middle - low)), middle.sum() + math.hypot(*(high - middle))
-    times = [found.times[f"{name}{end}"] for end in ("_p05", "", "_p95")]
+    times = [operator_table.times[f"{name}{end}"] for end in ("_p05", "", "_p95")]
     assert times == pytest.approx([ends[0], middle.sum(), ends[1]])
-    assert all(found.seconds[phase].sum() > 0 for phase in phases)
+    assert all(operator_table.seconds[phase].sum() > 0 for phase in phases)
 
 
 def test_a_host_adds_its_interval_to_the_prefill_and_to_each_decode_step() -> None:
-    found = evaluated(made_up_gpu()._replace(host_s=2.0, host_p05=0.5, host_p95=7.0))
-    assert found.seconds[PREFILL, HOST_TIME].tolist() == [0.5, 2.0, 7.0]
-    assert found.seconds[DECODE, HOST_TIME].tolist() == [2.5, 10.0, 35.0]
+    operator_table = evaluated(made_up_gpu()._replace(host_s=2.0, host_p05=0.5, host_p95=7.0))
+    assert operator_table.seconds[PREFILL, HOST_TIME].tolist() == [0.5, 2.0, 7.0]
+    assert operator_table.seconds[DECODE, HOST_TIME].tolist() == [2.5, 10.0, 35.0]
     others = [VISION, PROJECTOR, SELECTION, DECODE_SELECTION]
-    assert not found.seconds[others, HOST_TIME].any()
+    assert not operator_table.seconds[others, HOST_TIME].any()
     # The first output token is the prefill's.
-    single = evaluated(made_up_gpu()._replace(host_s=2.0), load=LOAD._replace(output_tokens=1))
+    single = evaluated(made_up_gpu()._replace(host_s=2.0), token_counts=TOKEN_COUNTS._replace(output_tokens=1))
     assert not single.seconds[DECODE].any()
 
 
@@ -148,8 +148,8 @@ def test_a_phase_is_as_certain_as_its_least_certain_part() -> None:
     gpu = made_up_gpu()
     gpu.sources[:] = MEASURED
     # Head sizes of three were not measured, and neither were products of activations; the projector is a product.
-    found = evaluated(gpu)
-    assert found.sources[[PROJECTOR, PREFILL, DECODE]].tolist() == [MEASURED, TRANSFERRED, TRANSFERRED]
+    operator_table = evaluated(gpu)
+    assert operator_table.sources[[PROJECTOR, PREFILL, DECODE]].tolist() == [MEASURED, TRANSFERRED, TRANSFERRED]
     # A phase without work leaves the sum as certain as it was; the host's time is fitted.
     assert evaluated(gpu, IDENTITY).sources[SELECTION] == MEASURED
     gpu.sources[ELEMENTWISE_TIME] = ROOFLINE
@@ -164,7 +164,7 @@ def test_a_host_s_time_is_fitted() -> None:
     wide = Layer(hidden_size=128, heads=2, kv_heads=2, head_size=64, intermediate_size=5)
     text = LanguageModel(hidden_size=128, vocab_size=50, layer_kinds=(wide,), layer_pattern=(0,))
     model = VlmModel(name="wide", model_type="llama", language_model=text)
-    load = TokenCounts(0, 0, 0, 0, 0, 0, 0, 10, 6, 1)
-    alone, hosted = (table(model, IDENTITY, load, BF16, gpu._replace(host_s=host_s)) for host_s in (0.0, 1.0))
+    token_counts = TokenCounts(0, 0, 0, 0, 0, 0, 0, 10, 6, 1)
+    alone, hosted = (table(model, IDENTITY, token_counts, BF16, gpu._replace(host_s=host_s)) for host_s in (0.0, 1.0))
     assert alone.sources[[PREFILL, DECODE]].tolist() == [MEASURED, MEASURED]
     assert hosted.sources[[PREFILL, DECODE]].tolist() == [FITTED, FITTED]

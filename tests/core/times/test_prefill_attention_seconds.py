@@ -52,20 +52,20 @@ def seconds(
     bandwidth: float = INSTANT,
     l2_bytes: float = 1e-9,
     share: float = 1.0,
-    **numbers: object,
+    **fitted_values: object,
 ) -> float:
     """Time of attention in tiles of ``rows`` queries, at ``share`` of the peak."""
     fitted = np.zeros(1, parameters.PREFILL_ATTENTION_PARAMETERS)
-    for name, value in {**PLAIN, **numbers}.items():
+    for name, value in {**PLAIN, **fitted_values}.items():
         fitted[name] = value
     size = (64, 128, 192, 256).index(head_size)
     # Two other kinds of tiles and all other head sizes are far too slow.
     fitted["query_tiles"] = [64, rows, 192]
     fitted["tile_efficiency"] = 1e-9
     fitted["tile_efficiency"][0, size, 1] = share
-    machine = Device(sms * flops_per_s, bandwidth, l2_bytes, float(sms))
-    given = [float(each) for each in (sequences, queries, keys, met_keys, heads, kv_heads, head_size, kv_bytes)]
-    return float(prefill_attention_seconds(*given, size, machine, fitted[0]))
+    device = Device(sms * flops_per_s, bandwidth, l2_bytes, float(sms))
+    arguments = [float(value) for value in (sequences, queries, keys, met_keys, heads, kv_heads, head_size, kv_bytes)]
+    return float(prefill_attention_seconds(*arguments, size, device, fitted[0]))
 
 
 def test_one_tile_meets_all_its_keys() -> None:
@@ -78,8 +78,8 @@ def test_one_tile_meets_all_its_keys() -> None:
 def test_causal_tiles_meet_half_of_the_keys_and_their_diagonal() -> None:
     # 8 tiles of 6 heads: 512.5 keys on average are 4 blocks; half of the diagonal's block and half of one begun.
     # The longest tile meets all 8.
-    found = seconds(1024, 1024, 512.5, sequences=2, heads=3, kv_heads=3)
-    assert found == pytest.approx((5 + 6 * 8 * (5 + 6) / 10 + (8 + 6)) * US)
+    time_s = seconds(1024, 1024, 512.5, sequences=2, heads=3, kv_heads=3)
+    assert time_s == pytest.approx((5 + 6 * 8 * (5 + 6) / 10 + (8 + 6)) * US)
     # Without a mask every tile meets all of them.
     assert seconds(256, 512, 512) == pytest.approx((5 + 2 * (4 + 6) / 10 + (4 + 6)) * US)
 
@@ -113,10 +113,10 @@ def test_the_best_tile_is_taken() -> None:
         fitted[name] = value
     fitted["query_tiles"] = [128, 192, 64]
     fitted["tile_efficiency"] = [[1e-9, 1e-9, 1e-9], [0.05, 1e-9, 0.5], [1e-9] * 3, [1e-9] * 3]
-    given = 1.0, 256.0, 128.0, 128.0, 1.0, 1.0, 128.0, 1.0
-    machine = Device(10 * SM_FLOPS_PER_S, INSTANT, 1e-9, 10.0)
-    found = float(prefill_attention_seconds(*given, 1, machine, fitted[0]))
-    assert found == pytest.approx((5 + 4 * (1 + 4) / 10 + (1 + 4)) * US)
+    arguments = 1.0, 256.0, 128.0, 128.0, 1.0, 1.0, 128.0, 1.0
+    device = Device(10 * SM_FLOPS_PER_S, INSTANT, 1e-9, 10.0)
+    time_s = float(prefill_attention_seconds(*arguments, 1, device, fitted[0]))
+    assert time_s == pytest.approx((5 + 4 * (1 + 4) / 10 + (1 + 4)) * US)
 
 
 def test_queries_of_one_kv_head_share_tiles_where_that_pays() -> None:
@@ -146,34 +146,34 @@ def test_an_sm_balances_its_mean_load_and_the_longest_tile() -> None:
 
 def test_a_long_kernel_slows_down_under_the_power_limit() -> None:
     # 21 us and a tail of 1.4 us are twice 11.2 us: 4 parts of 5 of the slow-down.
-    given = {"heads": 20, "kv_heads": 20, "tail": 0.3, "throttle": 0.5, "throttle_s": 11.2 * US}
-    assert seconds(128, 128, 128, **given) == pytest.approx((5 + 22.4 * 1.4) * US)
+    arguments = {"heads": 20, "kv_heads": 20, "tail": 0.3, "throttle": 0.5, "throttle_s": 11.2 * US}
+    assert seconds(128, 128, 128, **arguments) == pytest.approx((5 + 22.4 * 1.4) * US)
 
 
 def test_bytes_pass_as_often_as_the_kernel_moves_them() -> None:
     # Queries and outputs of 2 x 16 x 3 x 64 elements: 4 x 6144 = 24,576 bytes three times; 8192 of the cache twice.
     shape = {"sequences": 2, "heads": 3, "kv_heads": 1, "head_size": 64, "kv_bytes": 8192}
-    given = {"query_traffic": 3.0, "kv_traffic": 2.0, "tile_s": 0.0, "tile_area_s": 0.0, "flops_per_s": INSTANT}
+    arguments = {"query_traffic": 3.0, "kv_traffic": 2.0, "tile_s": 0.0, "tile_area_s": 0.0, "flops_per_s": INSTANT}
     traffic_us = (3 * 24 + 2 * 8) / 0.5
-    assert seconds(16, 32, 32, **shape, **given, bandwidth=1024 / US) == pytest.approx((3 + traffic_us) * US)
+    assert seconds(16, 32, 32, **shape, **arguments, bandwidth=1024 / US) == pytest.approx((3 + traffic_us) * US)
     # What lies in L2, half where its share is as large as one pass of all bytes, moves in half of the time.
-    half = seconds(16, 32, 32, **shape, **given, bandwidth=1024 / US, l2_bytes=65_536.0, l2_share=0.5)
+    half = seconds(16, 32, 32, **shape, **arguments, bandwidth=1024 / US, l2_bytes=65_536.0, l2_share=0.5)
     assert half == pytest.approx((3 + traffic_us * 0.75) * US)
-    fifth = seconds(16, 32, 32, **shape, **given, bandwidth=1024 / US, l2_bytes=16_384.0)
+    fifth = seconds(16, 32, 32, **shape, **arguments, bandwidth=1024 / US, l2_bytes=16_384.0)
     assert fifth == pytest.approx((3 + traffic_us * 0.9) * US)
 
 
 def test_compute_and_memory_overlap_by_their_exponent() -> None:
     # 0.8 + 8 us of compute beside 65,536 + 1024 bytes at half of the bandwidth, 6.6 us.
-    found = seconds(128, 128, 64.5, share=0.5, kv_bytes=1024, bandwidth=66_560 / (3.3 * US), overlap=2.0)
-    assert found == pytest.approx((5 + math.hypot(8.8, 6.6)) * US)
+    time_s = seconds(128, 128, 64.5, share=0.5, kv_bytes=1024, bandwidth=66_560 / (3.3 * US), overlap=2.0)
+    assert time_s == pytest.approx((5 + math.hypot(8.8, 6.6)) * US)
 
 
 def test_no_prefill_attention_is_faster_than_the_data_sheet() -> None:
     free = {"launch_s": [1e-12] * 4, "tile_s": 0.0, "tile_area_s": 0.0, "memory_share": 1e9, "share": 1e9}
     # 4 x 2 x 3 x 256 x 64 x 128 FLOPs: six heads of one block a us, by ten SMs.
-    found = seconds(256, 128, 64, sequences=2, heads=3, kv_heads=3, **free)
-    assert found == pytest.approx(0.6 * US)
+    time_s = seconds(256, 128, 64, sequences=2, heads=3, kv_heads=3, **free)
+    assert time_s == pytest.approx(0.6 * US)
     moved = 4 * 2 * 256 * 3 * 128 + 1000
     floor = seconds(256, 128, 64, sequences=2, heads=3, kv_heads=3, kv_bytes=1000, bandwidth=moved / US, **free)
     assert floor == pytest.approx(1 * US)

@@ -37,15 +37,15 @@ def attention(phase: int, size: int, queries: int = 128, pairs_a_query: int = 12
     return attention_row(phase, 1, queries, 128, queries * pairs_a_query, k=size)
 
 
-def interval(given: np.void, gpu: GpuArrays = GPU) -> tuple[float, float, float, int]:
-    return interval_on(given, gpu)
+def interval(operator_row: np.void, gpu: GpuArrays = GPU) -> tuple[float, float, float, int]:
+    return interval_on(operator_row, gpu)
 
 
 PRODUCT = {"kind": GEMM, "m": 100, "n": 100, "k": 100}
 
 
 @pytest.mark.parametrize(
-    ("given", "like"),
+    ("operator_row", "like"),
     [
         (row(**PRODUCT, weight_bytes=1), True),
         (row(**PRODUCT, weight_bytes=1, groups=4), True),
@@ -65,19 +65,19 @@ PRODUCT = {"kind": GEMM, "m": 100, "n": 100, "k": 100}
         *((attention(VISION, size), False) for size in (32, 71, 81, 128)),
     ],
 )
-def test_rows_unlike_the_measured_ones_are_less_certain(given: np.void, like: bool) -> None:
-    low, middle, high, source = interval(given)
+def test_rows_unlike_the_measured_ones_are_less_certain(operator_row: np.void, like: bool) -> None:
+    low, middle, high, source = interval(operator_row)
     p05, p95 = KNOWN if like else UNLIKE
     assert source == (FITTED if like else TRANSFERRED)
     assert (low, high) == pytest.approx((middle * p05, middle * p95))
 
 
 @pytest.mark.parametrize(
-    ("of", "phase", "queries"), [("prefill_attention", PREFILL, 128), ("decode_attention", DECODE, 1)]
+    ("field", "phase", "queries"), [("prefill_attention", PREFILL, 128), ("decode_attention", DECODE, 1)]
 )
-def test_a_head_size_that_was_not_measured_takes_the_numbers_of_another(of: str, phase: int, queries: int) -> None:
+def test_an_unmeasured_head_size_takes_transferred_parameters(field: str, phase: int, queries: int) -> None:
     gpu = made_up_gpu()
-    getattr(gpu, of)["fitted_size"][0, 1] = 0.0
+    getattr(gpu, field)["fitted_size"][0, 1] = 0.0
     assert interval(attention(phase, 128, queries), gpu)[3] == TRANSFERRED
     assert interval(attention(phase, 64, queries), gpu)[3] == FITTED
 
@@ -93,21 +93,21 @@ def test_an_encoder_s_head_size_that_was_not_measured_is_transferred() -> None:
     ("phase", "size", "launch_s"),
     [(PREFILL, 65, 20), (PREFILL, 257, 40), (DECODE, 192, 30), (DECODE, 512, 40), (VISION, 65, 20), (VISION, 200, 30)],
 )
-def test_a_head_size_takes_the_numbers_of_the_next_larger_one(phase: int, size: int, launch_s: int) -> None:
+def test_a_head_size_takes_the_parameters_of_the_next_larger_one(phase: int, size: int, launch_s: int) -> None:
     gpu = made_up_gpu()
-    for numbers in (gpu.prefill_attention, gpu.decode_attention, gpu.encoder_attention):
-        launches = numbers["launch_s"][0]
+    for fitted in (gpu.prefill_attention, gpu.decode_attention, gpu.encoder_attention):
+        launches = fitted["launch_s"][0]
         launches[:] = [10.0 * (1 + at) for at in range(len(launches))]
     # Beside a launch of ten seconds the work, about a millisecond, is nothing.
     assert interval(attention(phase, size, queries=1), gpu)[1] == pytest.approx(launch_s, rel=1e-3)
 
 
-def banded(of: int, unit_s: float) -> GpuArrays:
+def banded(time_class: int, unit_s: float) -> GpuArrays:
     """Band b begins at b units; its ends are 1 / (b + 2) and b + 2 of the median."""
     gpu = made_up_gpu()
-    gpu.intervals["band_edges_s"][of] = [*(unit_s * at for at in range(BANDS)), math.inf]
-    gpu.intervals["ratio_p05"][of] = [1 / (at + 2) for at in range(BANDS)]
-    gpu.intervals["ratio_p95"][of] = [at + 2 for at in range(BANDS)]
+    gpu.intervals["band_edges_s"][time_class] = [*(unit_s * at for at in range(BANDS)), math.inf]
+    gpu.intervals["ratio_p05"][time_class] = [1 / (at + 2) for at in range(BANDS)]
+    gpu.intervals["ratio_p95"][time_class] = [at + 2 for at in range(BANDS)]
     return gpu
 
 
@@ -166,7 +166,7 @@ def test_neither_the_median_nor_the_lower_end_passes_the_roofline() -> None:
     assert (low, middle, high) == pytest.approx((3 * 128 * US, 3 * 128 * US, 3 * 128 * 1.5 * US))
 
 
-def test_an_interval_holds_its_median() -> None:
+def test_an_interval_contains_its_median() -> None:
     gpu = made_up_gpu()
     gpu.intervals["ratio_p05"], gpu.intervals["ratio_p95"] = 2.0, 0.5
     low, middle, high, _ = interval(row(kind=ELEMENTWISE, read_bytes=64), gpu)
@@ -193,22 +193,22 @@ def test_a_class_that_was_not_measured_is_a_roofline_without_an_interval() -> No
 
 
 def test_the_class_of_a_row_comes_with_its_interval() -> None:
-    for given, of in (
+    for operator_row, expected in (
         (attention(PREFILL, 64), PREFILL_ATTENTION_TIME),
         (attention(VISION, 64), ENCODER_ATTENTION_TIME),
     ):
-        *ends, found = row_interval(given, GPU, 1)
-        assert found == of
-        assert ends == list(interval(given)[:3])
+        *ends, time_class = row_interval(operator_row, GPU, 1)
+        assert time_class == expected
+        assert ends == list(interval(operator_row)[:3])
     assert row_interval(attention(DECODE, 64, 1), GPU, 1)[3] == DECODE_ATTENTION_TIME
 
 
 def test_times_are_whole_ticks() -> None:
     # A quarter of a picosecond, 2^-42 s, rounded up: thirds of a us are not multiples of it.
-    given = row(kind=GEMM, m=128, n=128, k=100, weight_bytes=1, count=3)
+    operator_row = row(kind=GEMM, m=128, n=128, k=100, weight_bytes=1, count=3)
     gpu = made_up_gpu()
     gpu.gemm["launch_s"] = US / 3
-    ticks = interval(given, gpu)[1] * 2.0**42
+    ticks = interval(operator_row, gpu)[1] * 2.0**42
     assert ticks == 3 * math.ceil((100 + 1 / 3) * 1e-6 * 2**42)
 
 

@@ -1,4 +1,4 @@
-"""Seconds of single operator rows but attention, on a GPU of round numbers: class, share of a GPU, repetitions."""
+"""Seconds of single operator rows except attention, on a GPU of round numbers: class, share of a GPU, repetitions."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ from oracles.made_up_rows import interval, product, row
 GPU = made_up_gpu()
 
 
-def seconds(given: np.void, gpu: GpuArrays = GPU, tp_size: int = 1) -> float:
-    return interval(given, gpu, tp_size)[1]
+def seconds(operator_row: np.void, gpu: GpuArrays = GPU, tp_size: int = 1) -> float:
+    return interval(operator_row, gpu, tp_size)[1]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_products_of_activations_run_at_the_rate_of_activations_in_16_bits() -> 
     assert one_byte == pytest.approx((7 + 128 + (8 + 4 + 16) + 128 * 3 * 128 / 2048) * US)
 
 
-def test_like_products_are_told_apart() -> None:
+def test_products_of_equal_shape_and_other_kind_keep_separate_times() -> None:
     shapes = [
         {"m": 300, "n": 300, "k": 90},
         {"m": 3000, "n": 300, "k": 90},
@@ -114,7 +114,7 @@ def test_like_products_are_told_apart() -> None:
         {"m": 3000, "n": 900, "k": 100, "groups": 3, "weight_bytes": 0},
         {"m": 3000, "n": 900, "k": 100, "groups": 3},
     ]
-    rows = np.array([product(**each) for each in shapes], OPERATOR)  # type: ignore[arg-type]
+    rows = np.array([product(**shape) for shape in shapes], OPERATOR)  # type: ignore[arg-type]
     # 3 x 3 tiles, 24 x 3, 24 x 8 and three times as many, of ten at a time; without a weight 128 times as fast.
     expected = [7 + 90, 7 + 8 * 90, 7 + 20 * 90, 7 + 20 * 100, 7 + 58 * 100, 9 + 58 * 100 / 128, 7 + 58 * 100]
     assert operator_times(rows, GPU, 1)[0][:, 1] == pytest.approx(np.array(expected) * US)
@@ -130,8 +130,8 @@ def test_an_element_wise_row_is_as_many_launches_as_it_has_kernels() -> None:
 def test_an_all_reduce_sends_one_execution_s_message() -> None:
     # Three of 128 bytes: 5 us and 1 us for each of three peers; three messages at a quarter of the link.
     gpu = made_up_gpu(link=1024 / US)
-    given = row(kind=ALL_REDUCE, count=3, m=8, n=8, write_bytes=3 * 128)
-    assert seconds(given, gpu, tp_size=4) == pytest.approx(3 * (8 + 1.5) * US)
+    operator_row = row(kind=ALL_REDUCE, count=3, m=8, n=8, write_bytes=3 * 128)
+    assert seconds(operator_row, gpu, tp_size=4) == pytest.approx(3 * (8 + 1.5) * US)
 
 
 def test_the_roofline_of_a_row_is_of_all_its_executions() -> None:
