@@ -214,6 +214,15 @@ def test_each_kv_head_pages_its_own_entries() -> None:
     assert row["kv_read_bytes"] == 3 * 6 * (41 + 42 + 43 + 21 + 22 + 23)
 
 
+def test_a_budget_kept_in_decoding_bounds_the_cache() -> None:
+    # Half of 40 tokens stay; a generated token enters where another leaves. Each of three steps sees 20 and its own.
+    policy = KvPolicy(share=(Fraction(1, 2),), hold=True)
+    operator_table = evaluated(model(), TEXT, Schedule(kv=policy))
+    assert operator_table.totals[KV_PREFILL_BYTES] == operator_table.totals[KV_FINAL_BYTES] == 3 * 2 * 20 * 6
+    assert operator_table.totals[KV_PAGED_BYTES] == 3 * 2 * 32 * 6
+    assert only(operator_table, ATTEND, DECODE)["kv_read_bytes"] == 3 * 2 * 6 * 3 * 21
+
+
 def test_the_number_of_full_heads_is_rounded_to_the_nearest() -> None:
     # Of two heads: two thirds are 1.33, three quarters 1.5, which goes to the even neighbour, as a quarter does.
     for share, full in ((Fraction(2, 3), 1), (Fraction(3, 4), 2), (Fraction(1, 4), 0)):
