@@ -17,6 +17,7 @@ from asymsim.estimator.estimate import estimate
 from asymsim.estimator.result import Estimate
 from asymsim.estimator.scenario import Scenario, unpruned
 from asymsim.methods.base import registered_methods as registry
+from asymsim.util.arguments import checked_arguments
 from asymsim.util.errors import InputError, UnknownNameError
 from asymsim.util.units import human_seconds
 
@@ -29,6 +30,7 @@ def vision_methods() -> list[str]:
     return [name for name, kind in registry().items() if kind.family == "vision" and name != "none"]
 
 
+@checked_arguments
 def compare(
     scenario: Scenario,
     methods: Sequence[str] | None = None,
@@ -89,6 +91,7 @@ def _slower(row: Row, scenario: Scenario) -> str:
     return note
 
 
+@checked_arguments
 def savings_curves(
     models: Sequence[str],
     gpus: Sequence[str] = ("h100_sxm",),

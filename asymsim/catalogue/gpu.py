@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, ValidationInfo
 
 from asymsim.catalogue.fitted_parameters import check_sections
+from asymsim.util.arguments import checked_arguments
 from asymsim.util.errors import FieldError, InputError, UnknownNameError
 from asymsim.util.strict import strict_dataclass
 
@@ -118,6 +119,7 @@ _TEXT_FIELDS = ("name", "aliases", "vendor", "architecture", "link", "sources", 
 NUMERIC_FIELDS = tuple(name for name in _FIELDS if name not in _TEXT_FIELDS)
 
 
+@checked_arguments
 def load_gpu(name: str) -> Gpu:
     """A GPU by its name, or from a file.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asymsim.catalogue.hf.base import from_config
 from asymsim.catalogue.model import VlmModel
+from asymsim.util.arguments import checked_arguments
 from asymsim.util.errors import InputError, UnknownNameError
 
 _FOLDER = Path(__file__).parent / "data" / "models"
@@ -19,6 +20,7 @@ def model_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.json")))
 
 
+@checked_arguments
 def load_model(name_or_path: str) -> VlmModel:
     """A model by catalogue name, or from a ``config.json`` or its folder.
 

@@ -13,8 +13,10 @@ from asymsim.estimator.result import Estimate, Parameters, ScheduleCounts, Workl
 from asymsim.estimator.savings import savings, savings_interval
 from asymsim.estimator.scenario import Scenario
 from asymsim.estimator.token_counts import RequestTokens, scenario_tokens
+from asymsim.util.arguments import checked_arguments
 
 
+@checked_arguments
 def estimate(scenario: Scenario, *, operators: bool = False) -> Estimate:
     """Costs of a scenario and the savings of its schedule.
 

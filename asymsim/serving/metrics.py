@@ -17,6 +17,7 @@ from asymsim.serving.results import SimulationResult
 from asymsim.serving.saturation import Backlog, backlog_of
 from asymsim.serving.slo import Slo
 from asymsim.serving.summary import Summary, summarise_histogram, summarise_values
+from asymsim.util.arguments import checked_arguments
 from asymsim.util.units import MILLI
 
 # Rows listed for each reason of refusal.
@@ -78,6 +79,7 @@ class ServingMetrics:
         }
 
 
+@checked_arguments
 def serving_metrics(result: SimulationResult, slo: Slo | None = None) -> ServingMetrics:
     """Metrics of a simulation.
 

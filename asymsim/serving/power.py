@@ -42,6 +42,9 @@ class Tariff:
     def __post_init__(self) -> None:
         if not 0.0 <= self.idle_share <= 1.0:
             raise InputError("idle_share", self.idle_share, "give a share from 0 to 1")
+        for name, usd_per_hour in self.prices.items():
+            if not 0.0 < usd_per_hour < math.inf:
+                raise InputError(f"prices.{name}", usd_per_hour, "give US dollars an hour above 0")
 
     def price_usd_per_hour(self, gpu: Gpu) -> float | None:
         """Rent of one GPU-hour, US dollars; None where no price is known."""

@@ -19,6 +19,7 @@ from asymsim.serving.results import TIMELINE_WINDOW, SimulationResult
 from asymsim.serving.state import initial_state
 from asymsim.serving.workload.requests import Requests
 from asymsim.serving.workload.spec import WorkloadSpec, requests_for
+from asymsim.util.arguments import checked_arguments
 from asymsim.util.errors import InputError
 
 # Events between two calls of the progress function.
@@ -26,6 +27,7 @@ EVENTS_PER_CALL = 200_000
 Progress = Callable[[int, int], None]
 
 
+@checked_arguments
 def simulate(
     scenario: Scenario,
     requests: Requests | WorkloadSpec,

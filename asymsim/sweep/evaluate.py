@@ -15,6 +15,7 @@ from asymsim.estimator.resolve import ResolvedScenario, resolve
 from asymsim.estimator.scenario import Scenario
 from asymsim.estimator.token_counts import LARGEST_BATCH, LARGEST_IMAGES, LARGEST_TOKENS, RequestTokens, scenario_tokens
 from asymsim.sweep.evaluator import BLOCK_ROWS, FIGURES, MEDIANS, Evaluator
+from asymsim.util.arguments import checked_arguments
 from asymsim.util.errors import InputError, UnknownNameError
 
 COLUMNS = {
@@ -25,6 +26,7 @@ COLUMNS = {
 }
 
 
+@checked_arguments
 def evaluate(scenario: Scenario, columns: Mapping[str, Any], figures: Sequence[str] = MEDIANS) -> dict[str, Array]:
     """Figures of ``scenario`` for each row of ``columns``.
 

@@ -14,6 +14,7 @@ from asymsim.core.arrays import Array
 from asymsim.estimator.scenario import is_unpruned
 from asymsim.serving.planning.per_gpu import GpuPlan, plans_on_gpu
 from asymsim.serving.planning.query import PlanQuery
+from asymsim.util.arguments import checked_arguments
 
 Progress = Callable[[int, int], None]
 
@@ -92,6 +93,7 @@ def middle_90_percent(values: Array | None) -> tuple[float | None, float | None]
     return float(ordered[tail]), float(ordered[-1 - tail])
 
 
+@checked_arguments
 def plan(query: PlanQuery, *, workers: int | None = None, progress: Progress | None = None) -> Plan:
     """Fewest GPUs that meet the latency limits, for each GPU model and each scenario.
 
