@@ -5,22 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from asymsim.core.serving.layout import EVENTS, Capacity, State, StepTimeModel
-from oracles.plain_pace import PlainPace, at_number, cached
+from asymsim.core.serving.layout import EVENTS
+from asymsim.serving.config import ClusterConfig, EngineConfig
+from oracles.plain_classes import BLOCK, TICKS_PER_S, Classes, RequestClass
+from oracles.plain_limits import limits
+from oracles.plain_pace import PlainPace, at_number
 
-BLOCK = 16
 WHOLE, ENCODES, PREFILLS, DECODES = range(4)
 
 
 @dataclass
 class Request:
-    """One request and what is known of its kind."""
+    """One request, its class, and how far it has come."""
 
     index: int
     arrival: int
-    kind: Any
-    caches: Any
+    kind: RequestClass
     image: object
+    entry_bytes: list[int]
     generated: int = 0
     goal: int = 0
     shared: int = 0
@@ -28,23 +30,15 @@ class Request:
     chunk: int | None = None
     blocks_bytes: int = 0
 
-    def bytes_at(self, groups: Any, generated: int, block: int = BLOCK) -> int:
+    def bytes_at(self, generated: int, block: int = BLOCK) -> int:
         """Cache after so many generated tokens, in whole blocks a head."""
-        total = 0
-        for group, cache in zip(groups, self.caches, strict=True):
-            whole, other = (-(-int(entries) // block) * block for entries in cached(cache, generated))
-            heads = int(cache["kv_heads"])
-            entries = int(cache["full_heads"]) * whole + (heads - int(cache["full_heads"])) * other
-            total += entries * int(group["entry_bytes"])
-        return total
+        entries = [cache.blocks(generated, block) for cache in self.kind.caches]
+        return sum(number * size for number, size in zip(entries, self.entry_bytes, strict=True))
 
-    def prompt_bytes(self, groups: Any, generated: int) -> int:
+    def prompt_bytes(self, generated: int) -> int:
         """All of the prompt and so many generated tokens, nothing dropped but what a window forgets."""
-        total = 0
-        for group, cache in zip(groups, self.caches, strict=True):
-            tokens = min(int(cache["prompt_tokens"]) + generated * int(cache["self_token"]), int(cache["window_cap"]))
-            total += int(cache["kv_heads"]) * -(-tokens // BLOCK) * BLOCK * int(group["entry_bytes"])
-        return total
+        entries = [cache.whole_blocks(generated) for cache in self.kind.caches]
+        return sum(number * size for number, size in zip(entries, self.entry_bytes, strict=True))
 
 
 @dataclass
@@ -73,22 +67,18 @@ class Replica:
 class PlainFleet:
     """The simulation; `run` gives the event log as tuples."""
 
-    def __init__(self, state: State, pace: StepTimeModel, limits: Capacity) -> None:
-        self.pace, self.limits, self.groups = pace, limits, state.groups
-        self.encoder, self.timing = state.encoder_ticks, PlainPace(state, pace)
-        self.replicas = [Replica(at, int(each["role"])) for at, each in enumerate(state.replicas)]
-        self.requests = []
-        for at, each in enumerate(state.requests):
-            image = ("own", at) if each["image"] < 0 else int(each["image"])
-            self.requests.append(
-                Request(
-                    at,
-                    int(each["arrival"]),
-                    state.request_classes[each["request_class"]],
-                    state.caches[each["request_class"]],
-                    image,
-                )
-            )
+    def __init__(self, classes: Classes, server: EngineConfig, fleet: ClusterConfig) -> None:
+        self.classes, self.limits, self.timing = classes, limits(classes, server, fleet), PlainPace(classes)
+        pools = fleet.replicas, fleet.encoder_replicas, fleet.prefill_replicas, fleet.decode_replicas
+        roles = [role for role, number in enumerate(pools) for _ in range(number)]
+        self.replicas = [Replica(at, role) for at, role in enumerate(roles)]
+        bits = classes.precision.kv_bits
+        entry_bytes = [2 * group.kind.head_size * bits // 8 * group.layers for group in classes.groups]
+        asked, self.requests = classes.requests, list[Request]()
+        for at, arrival_s in enumerate(asked.arrival_s.tolist()):
+            kind, image = classes.of(at), int(asked.image_of[at])
+            content = ("own", at) if image < 0 else (image, kind.encoder_tokens)
+            self.requests.append(Request(at, round(arrival_s * TICKS_PER_S), kind, content, entry_bytes))
         self.turns = [0, 0, 0, 0]
         self.moving: list[tuple[int, Request, Replica]] = []
         self.log: list[tuple[int, str, int, int, int, int]] = []
@@ -129,20 +119,20 @@ class PlainFleet:
                     self.begin(replica)
 
     def send(self, request: Request) -> None:
-        last = int(request.kind["output_tokens"]) - 1
-        largest = request.bytes_at(self.groups, last)
-        if request.kind["chunkable"]:
-            largest = max(largest, request.prompt_bytes(self.groups, last))
-        large = largest > self.limits.kv_bytes or not request.kind["activations_fit"]
-        if request.kind["context_tokens"] > self.limits.context_tokens or large:
-            why = 1 if request.kind["context_tokens"] > self.limits.context_tokens else 2
+        last = request.kind.output - 1
+        largest = request.bytes_at(last)
+        if request.kind.splits:
+            largest = max(largest, request.prompt_bytes(last))
+        large = largest > self.limits.kv_capacity
+        if request.kind.context > self.limits.context or large:
+            why = 1 if request.kind.context > self.limits.context else 2
             self.note(self.now, "reject", request.index, -1, why)
             return
         self.in_flight += 1
-        request.goal = int(request.kind["prompt_tokens"])
+        request.goal = request.kind.prompt
         if self.pool(WHOLE):
             self.enqueue(request, WHOLE)
-        elif self.pool(ENCODES) and request.kind["encoder_tokens"] > 0:
+        elif self.pool(ENCODES) and request.kind.encoder_tokens > 0:
             self.enqueue(request, ENCODES)
         else:
             self.enqueue(request, PREFILLS)
@@ -159,7 +149,7 @@ class PlainFleet:
 
     def enqueue(self, request: Request, role: int) -> None:
         pool = self.pool(role)
-        if self.limits.router == 0:
+        if self.limits.router == "round_robin":
             replica = pool[self.turns[role] % len(pool)]
             self.turns[role] += 1
         else:
@@ -181,30 +171,30 @@ class PlainFleet:
         preempted = False
         for each in replica.running:
             each.chunk = 0 if each.computed == each.goal else None
-        while replica.running and self.bytes_after(replica, 1) > self.limits.kv_bytes:
+        while replica.running and self.bytes_after(replica, 1) > self.limits.kv_capacity:
             self.preempt(replica)
             preempted = True
         self.reserve(replica, 1)
         room = max(0, self.limits.max_tokens - sum(each.chunk == 0 for each in replica.running))
-        encoder_left, prompts, replica.other = self.limits.encoder_budget_tokens, 0, 0
+        encoder_left, prompts, replica.other = self.limits.encoder_budget, 0, 0
         for each in replica.running:
             if each.chunk is None and room > 0:
                 each.chunk = min(each.goal - each.computed, room)
                 room -= each.chunk
                 prompts += 1
-        encoded: list[int] = []
+        encoded: list[tuple[int, ...]] = []
         while not preempted and replica.waiting and len(replica.running) < self.limits.max_seqs and room > 0:
             request = replica.waiting[0]
             prefilled = request.computed == request.goal
-            sees = request.kind["encoder_tokens"] > 0 and not prefilled
+            sees = request.kind.encoder_tokens > 0 and not prefilled
             own_cache = sees and self.has_encoder_cache(replica)
             fresh = own_cache and request.image not in replica.in_use and request.image not in replica.unused
             fresh = fresh or (sees and replica.role == DECODES)
-            tokens = int(request.kind["encoder_tokens"])
-            if fresh and tokens > encoder_left and encoder_left < self.limits.encoder_budget_tokens:
+            tokens = request.kind.encoder_tokens
+            if fresh and tokens > encoder_left and encoder_left < self.limits.encoder_budget:
                 break
             held = sum(each for _, each in replica.in_use.values())
-            if fresh and own_cache and held > 0 and held + tokens > self.limits.encoder_cache_tokens:
+            if fresh and own_cache and held > 0 and held + tokens > self.limits.encoder_cache:
                 break
             chunk = shared = need = 0
             if replica.role != ENCODES:
@@ -212,14 +202,14 @@ class PlainFleet:
                     shared = int(self.limits.prefix_share * request.goal) // BLOCK * BLOCK
                     shared = min(shared, request.goal - 1)
                     chunk = request.goal - shared
-                    if chunk > room and request.kind["chunkable"]:
+                    if chunk > room and request.kind.splits:
                         chunk = room
                     elif chunk > room and prompts > 0:
                         break
-                need = request.bytes_at(self.groups, request.generated)
+                need = request.bytes_at(request.generated)
                 if not prefilled and shared + chunk < request.goal:
-                    need = max(need, request.prompt_bytes(self.groups, request.generated))
-                if replica.used_bytes() + need > self.limits.kv_bytes:
+                    need = max(need, request.prompt_bytes(request.generated))
+                if replica.used_bytes() + need > self.limits.kv_capacity:
                     break
                 if not prefilled:
                     request.shared = request.computed = shared
@@ -229,8 +219,8 @@ class PlainFleet:
                 self.use_image(replica, request)
             if fresh:
                 encoder_left = max(0, encoder_left - tokens)
-                encoded.append(int(request.kind["encoder_row"]))
-                row, like = self.encoder[encoded[-1]].tolist(), encoded.count(encoded[-1])
+                encoded.append(request.kind.images)
+                row, like = self.classes.encoder(encoded[-1]), encoded.count(encoded[-1])
                 ticks = at_number(row, like) - (at_number(row, like - 1) if like > 1 else 0)
                 replica.other += ticks
                 self.note(self.now, "encode", request.index, replica.index, tokens, ticks)
@@ -242,21 +232,21 @@ class PlainFleet:
             return
         steps = 1
         if prompts == 0 and replica.role != ENCODES and not (preempted and replica.waiting):
-            steps = min(int(each.kind["output_tokens"]) - each.generated for each in replica.running)
-            while steps > 1 and self.bytes_after(replica, steps) > self.limits.kv_bytes:
+            steps = min(each.kind.output - each.generated for each in replica.running)
+            while steps > 1 and self.bytes_after(replica, steps) > self.limits.kv_capacity:
                 steps -= 1
         choosing = []
         for each in replica.running:
             through = each.chunk and each.computed + each.chunk == each.goal
-            elsewhere = each.kind["selects_with_encoder"] and replica.role != DECODES and self.pool(ENCODES)
+            elsewhere = each.kind.early and replica.role != DECODES and self.pool(ENCODES)
             if (elsewhere and replica.role == ENCODES) or (through and not elsewhere and replica.role != ENCODES):
                 choosing.append(each.kind)
-        replica.other += sum(self.timing.share(kind, "selection_ticks", 0, len(choosing)) for kind in choosing)
+        replica.other += sum(self.timing.share(kind, 0, len(choosing), kind.selection_ticks) for kind in choosing)
         self.stretch(replica, self.now, steps)
 
     def stretch(self, replica: Replica, start: int, steps: int) -> None:
         if replica.role == ENCODES:
-            ticks = self.pace.host_ticks
+            ticks = self.classes.host_ticks
         else:
             self.reserve(replica, steps)
             ticks = self.timing.ticks(replica.running, steps)
@@ -264,21 +254,21 @@ class PlainFleet:
 
     def bytes_after(self, replica: Replica, steps: int) -> int:
         return sum(each.blocks_bytes for each in replica.guests) + sum(
-            each.bytes_at(self.groups, each.generated - 1 + steps) if each.chunk == 0 else each.blocks_bytes
+            each.bytes_at(each.generated - 1 + steps) if each.chunk == 0 else each.blocks_bytes
             for each in replica.running
         )
 
     def reserve(self, replica: Replica, steps: int) -> None:
         for each in replica.running:
             if each.chunk == 0:
-                each.blocks_bytes = each.bytes_at(self.groups, each.generated - 1 + steps)
+                each.blocks_bytes = each.bytes_at(each.generated - 1 + steps)
 
     def preempt(self, replica: Replica) -> None:
         request = replica.running.pop()
         request.blocks_bytes = 0
-        if request.computed < request.goal and self.has_encoder_cache(replica) and request.kind["encoder_tokens"]:
+        if request.computed < request.goal and self.has_encoder_cache(replica) and request.kind.encoder_tokens:
             self.leave_image(replica, request)
-        request.goal, request.computed = int(request.kind["prompt_tokens"]) + request.generated, 0
+        request.goal, request.computed = request.kind.prompt + request.generated, 0
         replica.waiting.insert(0, request)
         self.note(self.now, "preempt", request.index, replica.index, request.generated)
 
@@ -286,34 +276,34 @@ class PlainFleet:
         ticks = self.now - replica.start
         self.note(replica.start, "step", -1, replica.index, replica.steps, ticks)
         for request in list(replica.running):
-            images = request.kind["encoder_tokens"] > 0 and self.has_encoder_cache(replica)
+            images = request.kind.encoder_tokens > 0 and self.has_encoder_cache(replica)
             if replica.role == ENCODES:
                 self.leave_image(replica, request)
-                self.move(replica, request, int(request.kind["embedding_bytes"]))
+                self.move(replica, request, request.kind.embedding_bytes)
                 continue
             if request.chunk == 0:
                 request.generated += replica.steps
             elif request.chunk:
                 request.computed += request.chunk
                 if request.computed == request.goal:
-                    request.blocks_bytes = request.bytes_at(self.groups, request.generated)
+                    request.blocks_bytes = request.bytes_at(request.generated)
                     if images:
                         self.leave_image(replica, request)
                     request.generated += 1
                     if request.generated == 1:
                         self.note(self.now, "first_token", request.index, replica.index)
-            if request.generated == request.kind["output_tokens"]:
+            if request.generated == request.kind.output:
                 replica.running.remove(request)
                 request.blocks_bytes = 0
                 self.in_flight -= 1
                 self.note(self.now, "finish", request.index, replica.index)
             elif replica.role == PREFILLS and request.computed == request.goal:
-                self.move(replica, request, request.bytes_at(self.groups, 0, block=1))
+                self.move(replica, request, request.bytes_at(0, block=1))
                 replica.guests.append(request)
 
     def move(self, replica: Replica, request: Request, moved_bytes: int) -> None:
         replica.running.remove(request)
-        moving = int(moved_bytes * self.limits.transfer_ticks_per_byte)
+        moving = int(moved_bytes * self.limits.ticks_per_byte)
         replica.sends_until = max(self.now, replica.sends_until) + moving
         arrival = replica.sends_until + self.limits.transfer_ticks
         self.note(self.now, "transfer", request.index, replica.index, moved_bytes, arrival - self.now)
@@ -323,7 +313,7 @@ class PlainFleet:
         return replica.role in (WHOLE, ENCODES) or (replica.role == PREFILLS and not self.pool(ENCODES))
 
     def use_image(self, replica: Replica, request: Request) -> None:
-        users, tokens = replica.in_use.get(request.image, (0, int(request.kind["encoder_tokens"])))
+        users, tokens = replica.in_use.get(request.image, (0, request.kind.encoder_tokens))
         replica.unused.pop(request.image, None)
         replica.in_use[request.image] = users + 1, tokens
         self.evict(replica)
@@ -343,7 +333,7 @@ class PlainFleet:
         def total() -> int:
             return sum(tokens for _, tokens in [*replica.in_use.values(), *replica.unused.values()])
 
-        while replica.queue and total() > self.limits.encoder_cache_tokens:
+        while replica.queue and total() > self.limits.encoder_cache:
             index, image = replica.queue.pop(0)
             if image in replica.unused and replica.unused[image][0] == index:
                 del replica.unused[image]

@@ -21,6 +21,7 @@ from asymsim.serving.config import ClusterConfig, EngineConfig
 from asymsim.serving.request_classes import request_classes
 from asymsim.serving.state import initial_state
 from asymsim.serving.workload.requests import Requests, make_requests
+from oracles.plain_classes import Classes
 from oracles.plain_fleet import PlainFleet, named
 
 EVENTS = 20_000
@@ -103,16 +104,19 @@ def with_cache(server: EngineConfig, index: int, tokens: int) -> EngineConfig:
     )
 
 
+def plain(index: int, requested: Requests, server: EngineConfig, fleet: ClusterConfig) -> PlainFleet:
+    return PlainFleet(Classes(Scenario(**SETTINGS[index]), requested, server), server, fleet)
+
+
 def both(
     index: int, requested: Requests, server: EngineConfig, fleet: ClusterConfig
 ) -> tuple[State, list[Any], list[Any]]:
     kinds = request_classes(bound(index), requested, server)
     state, pace, limits = initial_state(bound(index), kinds, requested, server, fleet, EVENTS)
-    twin = PlainFleet(state, pace, limits)
     while advance(state, pace, limits, 1000):
         pass
     assert state.fleet[0]["events"] <= EVENTS
-    return state, named(state.log[: state.fleet[0]["events"]]), twin.run()
+    return state, named(state.log[: state.fleet[0]["events"]]), plain(index, requested, server, fleet).run()
 
 
 @settings(max_examples=200)
@@ -165,11 +169,7 @@ def check_conservation(state: State, log: list[Any], number: int) -> None:
 def test_a_crowd_on_a_small_cache_is_preempted_and_served(index: int) -> None:
     rows = np.arange(12)
     requested = make_requests(rows * 1e-4, text_tokens=20 + rows, output_tokens=60, visual_tokens=32)
-    kinds = request_classes(bound(index), requested, EngineConfig())
-    state, pace, limits = initial_state(
-        bound(index), kinds, requested, EngineConfig(kv_cache_bytes=2**40), ClusterConfig(), 0
-    )
-    whole = PlainFleet(state, pace, limits).requests[-1].bytes_at(state.groups, 59)
+    whole = plain(index, requested, EngineConfig(kv_cache_bytes=2**40), ClusterConfig()).requests[-1].bytes_at(59)
     server = EngineConfig(max_num_seqs=6, kv_cache_bytes=3 * whole)
     state, found, expected = both(index, requested, server, ClusterConfig())
     assert found == expected
