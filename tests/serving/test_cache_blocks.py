@@ -85,6 +85,28 @@ def test_a_method_that_drops_cache_after_the_prompt_needs_the_whole_of_it_before
     assert peak_tokens(serve(tmp_path, 100, 18, EngineConfig(), **snapkv)) == 80
 
 
+def test_a_prompt_computed_anew_in_chunks_holds_its_generated_tokens_too(tmp_path: Path) -> None:
+    """A cache of 176 tokens, and a third request whose prompt of 100 SnapKV cuts to 48 entries.
+
+    It gives way when both others need a fourth block, with over 28 tokens generated: 144 entries come back in chunks.
+    Once the first is done, the second's 64 leave room for 112, the prompt's alone: the third waits for the second.
+    """
+    scenario = Scenario(
+        model=text_model(tmp_path),
+        gpu=gpu_file(tmp_path),
+        method="snapkv",
+        settings={"capacity": 48, "window": 8},
+    )
+    asked = make_requests(np.zeros(3), text_tokens=np.array([16, 16, 100]), output_tokens=np.array([37, 45, 40]))
+    server = EngineConfig(kv_cache_bytes=176 * TOKEN_BYTES, max_num_batched_tokens=64, max_num_seqs=3)
+    made = simulate(scenario, asked, server, events=1000)
+    preempted, scheduled = (made.event_log[made.event_log["kind"] == code] for code in (PREEMPT, SCHEDULE))
+    assert preempted["request"].tolist() == [2]
+    assert 128 < 100 + preempted["value"][0] <= 144
+    assert scheduled["request"].tolist() == [0, 1, 2, 2]
+    assert scheduled["ticks"][3] == ticks(made.e2e_s)[1] > ticks(made.e2e_s)[0]
+
+
 def test_heads_that_keep_everything_are_among_those_of_a_prompt_in_chunks(tmp_path: Path) -> None:
     """DuoAttention keeps all of one head: in chunks both hold 112 tokens, at once the other 16 + 32 of its two ends."""
     halves = {"method": "duoattention", "settings": {"sinks": 16, "recent": 32}}

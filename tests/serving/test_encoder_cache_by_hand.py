@@ -109,7 +109,10 @@ def test_images_of_different_steps_do_not_share_the_encoder(tmp_path: Path) -> N
     asked = make_requests([0.0, 0.01], text_tokens=4, output_tokens=np.array([60, 1]), visual_tokens=16)
     made = simulate(scenario, asked, events=100)
     assert made.e2e_s[0] > 0.01 + made.queue_s[1]
-    assert made.event_log[made.event_log["kind"] == ENCODE]["duration_ticks"].tolist() == [TICKS_EACH * encoder_bytes(1)] * 2
+    assert (
+        made.event_log[made.event_log["kind"] == ENCODE]["duration_ticks"].tolist()
+        == [TICKS_EACH * encoder_bytes(1)] * 2
+    )
 
 
 def test_unlike_images_do_not_share_the_encoder(tmp_path: Path) -> None:
@@ -158,3 +161,16 @@ def test_images_of_one_request_alone_leave_the_cache_too(tmp_path: Path) -> None
     """Nobody asks again for the second request's image, but it has pushed the first one's out."""
     made = serve(tmp_path, FAR_S * np.arange(3), [7, -1, 7], encoder_budget_tokens=1000, encoder_cache_tokens=16)
     assert encoded(made) == [0, 1, 2]
+
+
+def test_an_image_is_in_use_as_long_as_any_request_uses_it(tmp_path: Path) -> None:
+    """Two requests leave one image; the room of one image then takes the next two one after the other."""
+    made = serve(tmp_path, [0.0, 0.0, FAR_S, FAR_S], [7, 7, 8, 9], encoder_budget_tokens=1000, encoder_cache_tokens=16)
+    assert begun_at_once(made) == [2, 1, 1]
+
+
+def test_an_image_leaves_when_its_room_is_taken(tmp_path: Path) -> None:
+    """The known image is gone as soon as the fresh one before it in the queue is scheduled."""
+    made = serve(tmp_path, [0.0, FAR_S, FAR_S], [7, 8, 7], encoder_budget_tokens=1000, encoder_cache_tokens=16)
+    assert encoded(made) == [0, 1, 2]
+    assert begun_at_once(made) == [1, 1, 1]

@@ -16,6 +16,7 @@ from asymsim.serving.simulate import simulate
 from asymsim.serving.workload.requests import make_requests
 from oracles.round_numbers import (
     TICKS_EACH,
+    TICKS_PER_S,
     TOKEN_BYTES,
     alone_ticks,
     encoder_bytes,
@@ -119,6 +120,40 @@ def test_equal_times_are_taken_in_order_of_replicas(tmp_path: Path) -> None:
     log = events_of(made)
     assert [replica for _, kind, _, replica, *_ in log if kind == "first_token"] == [0, 1, 2]
     assert [replica for _, kind, _, replica, *_ in log if kind == "finish"] == [0, 1, 2]
+
+
+def test_an_arrival_from_a_pool_comes_before_the_end_of_a_step_at_its_tick(tmp_path: Path) -> None:
+    """The second request's cache reaches the decoder at the tick at which the first one's last step is over."""
+    scenario = Scenario(model=text_model(tmp_path), gpu=gpu_file(tmp_path))
+    pools = ClusterConfig(replicas=0, prefill_replicas=1, decode_replicas=1, transfer_bytes_per_s=2.0**38)
+    prefill, moving = step_ticks([(0, 16)]), 16 * TOKEN_BYTES * 2**4
+    last = prefill + moving + sum(step_ticks(contexts=[16 + token]) for token in range(1, 6))
+    asked = make_requests(
+        [0.0, (last - moving - prefill) / TICKS_PER_S], text_tokens=16, output_tokens=np.array([6, 2])
+    )
+    made = simulate(scenario, asked, cluster_config=pools, events=100)
+    at_once = [(kind, request, replica) for ticks, kind, request, replica, *_ in events_of(made) if ticks == last]
+    assert at_once[:3] == [("arrive", 1, 1), ("finish", 0, 1), ("schedule", 1, 1)]
+    assert ("transfer", 1, 0) in [(kind, request, replica) for _, kind, request, replica, *_ in events_of(made)]
+
+
+def test_a_burst_is_not_cut_for_those_behind_a_request_that_waits(tmp_path: Path) -> None:
+    """The first holds the cache; the second, which ends its burst once, waits for it, and the third behind that."""
+    scenario = Scenario(model=text_model(tmp_path), gpu=gpu_file(tmp_path))
+    prefill, step = step_ticks([(0, 16)]), step_ticks(contexts=[17])
+    arrivals = [0.0, (prefill + 4.5 * step) / TICKS_PER_S, (prefill + 10.5 * step) / TICKS_PER_S]
+    asked = make_requests(arrivals, text_tokens=np.array([16, 48, 16]), output_tokens=np.array([40, 1, 1]))
+    made = simulate(scenario, asked, EngineConfig(kv_cache_bytes=64 * TOKEN_BYTES), events=100)
+    steps = [value for _, kind, _, _, value, _ in events_of(made) if kind == "step"]
+    assert steps == [1, 5, 34, 1]
+    assert made.queue_s[1] + made.sent_s[1] == made.queue_s[2] + made.sent_s[2] == made.e2e_s[0]
+
+
+def test_a_preemption_has_its_name(tmp_path: Path) -> None:
+    scenario = Scenario(model=text_model(tmp_path), gpu=gpu_file(tmp_path))
+    asked = make_requests([0.0, 0.0], text_tokens=16, output_tokens=40)
+    made = simulate(scenario, asked, EngineConfig(kv_cache_bytes=64 * TOKEN_BYTES), events=100)
+    assert [(kind, *rest) for _, kind, *rest in events_of(made) if kind == "preempt"] == [("preempt", 1, 0, 17, 0)]
 
 
 def test_progress_counts_the_requests_that_were_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,10 @@ def test_a_preemption_between_chunks_makes_no_gap(tmp_path: Path) -> None:
     made = simulate(scenario, asked, server)
     assert made.preemptions.tolist() == [0, 1]
     assert made.gap_histogram.sum() == 19 + 2
-    assert np.flatnonzero(made.gap_histogram).max() <= np.flatnonzero(binned([(step_ticks([(44, 60)], [33]), 1)], BINS)).max()
+    assert (
+        np.flatnonzero(made.gap_histogram).max()
+        <= np.flatnonzero(binned([(step_ticks([(44, 60)], [33]), 1)], BINS)).max()
+    )
 
 
 @pytest.mark.parametrize("late", [0, 1])
@@ -135,7 +138,9 @@ def test_an_arrival_ends_a_burst_of_decode_steps_with_the_step_it_falls_in(late:
     assert ticks(made.e2e_s)[0] == started + joint + rest
     burst = started - step_ticks([(0, 16)])
     steps = 5 + late
-    assert made.gap_histogram.tolist() == binned([(burst // steps, steps), (joint, 1), (rest // (33 - late), 33 - late)], BINS)
+    assert made.gap_histogram.tolist() == binned(
+        [(burst // steps, steps), (joint, 1), (rest // (33 - late), 33 - late)], BINS
+    )
 
 
 def test_an_arrival_between_equal_steps_is_scheduled_at_once(tmp_path: Path) -> None:

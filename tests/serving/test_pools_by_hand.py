@@ -67,7 +67,11 @@ def test_a_request_passes_through_three_pools(tmp_path: Path) -> None:
     assert ticks(made.e2e_s) == [encoding + to_prefill + last + to_decode]
     assert ticks(made.busy_s) == [encoding, first, last - first]
     assert made.replica.tolist() == [1]
-    assert made.event_log[made.event_log["kind"] == ARRIVE]["value"].tolist() == [ENCODER_ONLY, PREFILL_ONLY, DECODE_ONLY]
+    assert made.event_log[made.event_log["kind"] == ARRIVE]["value"].tolist() == [
+        ENCODER_ONLY,
+        PREFILL_ONLY,
+        DECODE_ONLY,
+    ]
     assert made.engine_steps == 5
 
 

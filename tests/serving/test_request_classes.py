@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from asymsim import Scenario
-from asymsim.core.kv_cache import SequenceCache, cached_entries
 from asymsim.core.fields import read_fields
+from asymsim.core.kv_cache import SequenceCache, cached_entries
 from asymsim.estimator.resolve import ResolvedScenario, resolve
 from asymsim.serving.capacity import capacity_of
 from asymsim.serving.config import ClusterConfig, EngineConfig

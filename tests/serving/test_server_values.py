@@ -77,7 +77,7 @@ def test_pools_for_prefill_and_decoding_need_each_other() -> None:
     assert ClusterConfig(replicas=0, **pools).engines == 6
     assert ClusterConfig(replicas=4).engines == 4
     for missing in ("prefill_replicas", "decode_replicas"):
-        with pytest.raises(InputError, match="give both, or whole replicas instead"):
+        with pytest.raises(InputError, match="give both, or replicas instead"):
             ClusterConfig(replicas=0, **{**pools, missing: 0})
 
 

@@ -1,7 +1,8 @@
-"""Chunks of a prompt under a sliding window: the keys that a chunk reads and the pairs that it computes."""
+"""Chunks of a prompt under a sliding window, or attention in chunks: keys that are read and pairs that are computed."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from asymsim.serving.workload.requests import make_requests
 from oracles.round_numbers import (
     HEAD,
     HEADS,
+    KV_HEADS,
     LAYERS,
     TICKS_EACH,
     TICKS_PER_S,
@@ -70,3 +72,44 @@ def test_decode_steps_read_no_more_than_the_window(tmp_path: Path) -> None:
     made = simulate(scenario, make_requests([0.0], text_tokens=PROMPT, output_tokens=6), SERVER)
     gap_ticks = np.rint((made.e2e_s - made.ttft_s) * TICKS_PER_S / 5).astype(np.int64)
     assert gap_ticks.tolist() == [step_ticks(contexts=[40])]
+
+
+def attention_in_chunks(folder: Path, chunk_tokens: int) -> str:
+    """Llama 4 of two layers whose tokens see those of their own chunk alone."""
+    path = folder / f"chunks_of_{chunk_tokens}.json"
+    text = {
+        "hidden_size": 64,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "head_dim": HEAD,
+        "intermediate_size": 128,
+        "num_hidden_layers": LAYERS,
+        "vocab_size": 1000,
+        "attention_chunk_size": chunk_tokens,
+    }
+    # Widths of the encoder that fit one another; no image is seen.
+    vision = {"intermediate_size": 3072, "vision_output_dim": 4096}
+    path.write_text(json.dumps({"model_type": "llama4", "text_config": text, "vision_config": vision}))
+    return str(path)
+
+
+@pytest.mark.parametrize("chunk_tokens", [16, 31, 32, 33, 50, 64, 96, 99, 101])
+@pytest.mark.parametrize("counts", ["bytes", "flops"])
+def test_attention_in_chunks_begins_with_the_chunk_of_the_first_query(
+    counts: str, chunk_tokens: int, tmp_path: Path
+) -> None:
+    """Against chunks longer than the prompt: a key is 128 bytes read and written, a pair 4 FLOPs a head and element."""
+
+    def taken(model: str) -> int:
+        scenario = Scenario(model=model, gpu=gpu_file(tmp_path, counts=counts))
+        asked = make_requests([0.0], text_tokens=PROMPT, output_tokens=1, num_images=0)
+        return round(simulate(scenario, asked, SERVER).ttft_s[0] * TICKS_PER_S)
+
+    unread = fewer = 0
+    for first, last in spans():
+        met = [set(range(query // chunk_tokens * chunk_tokens, query + 1)) for query in range(first, last)]
+        unread += last - len(set().union(*met))
+        fewer += sum(query + 1 - len(keys) for query, keys in zip(range(first, last), met, strict=True))
+    less = unread * 2 * 2 * 2 * KV_HEADS * HEAD if counts == "bytes" else fewer * 4 * HEADS * HEAD
+    whole, chunks = (taken(attention_in_chunks(tmp_path, size)) for size in (PROMPT + 1, chunk_tokens))
+    assert whole - chunks == TICKS_EACH * LAYERS * less
