@@ -30,7 +30,7 @@ FEW = WorkloadSpec(num_requests=1)
         (lambda: asymsim.savings_curves("llava-1.5-7b"), "models = 'llava-1.5-7b': give a list"),
         (
             lambda: asymsim.savings_curves(["llava-1.5-7b"], budgets=0.5),
-            "budgets = 0.5: give a list, each item a numb",
+            "budgets = 0.5: give a list",
         ),
         (lambda: asymsim.evaluate(DENSE, 5), "columns = 5: give names with their values"),
         (lambda: asymsim.evaluate(DENSE, {}, "ttft_s"), "figures = 'ttft_s': give a list"),
