@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import cyclopts
 from cyclopts import App
 
-from asymsim import __version__
 from asymsim.cli.calibrate import calibrate
 from asymsim.cli.compare import compare
 from asymsim.cli.estimate import estimate
@@ -23,6 +22,7 @@ from asymsim.cli.terminal import say
 from asymsim.cli.usage_errors import explain
 from asymsim.cli.validate import checks
 from asymsim.util.errors import AsymsimError
+from asymsim.util.version import __version__
 
 app = App(
     name="asymsim",

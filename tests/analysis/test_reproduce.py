@@ -81,7 +81,7 @@ def test_every_quantity_has_the_sign_and_size_of_its_kind(rows: list[dict[str, A
 
 
 def test_no_figure_survives_a_schedule_that_prunes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FastV, "schedule", lambda self, model: IDENTITY)
+    monkeypatch.setattr(FastV, "build_schedule", lambda self, model: IDENTITY)
     _resolve_cached.cache_clear()
     try:
         tables = [table for table in paper_of("FastV").tables if table.quantity == "prefill_flops_of_fractions"]
@@ -133,7 +133,7 @@ def test_reproduced_means_the_printed_digits_or_one_percent(
         where="test", quantity="prefill_flops", unit="FLOP", model="llava-1.5-7b", visual_tokens=1, figures=()
     )
     paper = Paper(name="test", arxiv="0", tables=(table,))
-    monkeypatch.setattr(reproduce, "ours", lambda *_: value)
+    monkeypatch.setattr(reproduce, "computed_value", lambda *_: value)
     assert reproduce.reproduced_row(paper, table, Figure(published=printed))["status"] == status
     assert (
         reproduce.reproduced_row(paper, replace(table, underdetermined=True, why="x"), Figure(published=printed))[
@@ -148,7 +148,7 @@ def test_a_percentage_may_be_half_a_point_off(monkeypatch: pytest.MonkeyPatch, v
     table = Table(
         where="test", quantity="prefill_flops_saved", unit="%", model="llava-1.5-7b", visual_tokens=1, figures=()
     )
-    monkeypatch.setattr(reproduce, "ours", lambda *_: value)
+    monkeypatch.setattr(reproduce, "computed_value", lambda *_: value)
     row = reproduce.reproduced_row(Paper(name="test", arxiv="0", tables=()), table, Figure(published="28"))
     assert row["status"] == status
 

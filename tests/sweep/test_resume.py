@@ -150,7 +150,7 @@ def test_the_hash_follows_the_content_and_not_the_name(tmp_path: Path) -> None:
 
 def test_processes_agree_on_the_hash(tmp_path: Path) -> None:
     path = written(tmp_path, "reduce")
-    script = f"from asymsim.sweep.study import read_study; print(read_study({str(path)!r}).hash)"
+    script = f"from asymsim.sweep.study_file import read_study; print(read_study({str(path)!r}).hash)"
     found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
     assert found == read_study(path).hash
 
