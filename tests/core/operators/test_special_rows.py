@@ -223,6 +223,13 @@ def test_a_budget_kept_in_decoding_bounds_the_cache() -> None:
     assert only(operator_table, ATTEND, DECODE)["kv_read_bytes"] == 3 * 2 * 6 * 3 * 21
 
 
+def test_a_budget_of_less_than_one_token_keeps_none() -> None:
+    operator_table = evaluated(model(), TEXT, Schedule(kv=KvPolicy(share=(Fraction(1, 50),))))
+    assert operator_table.totals[KV_PREFILL_BYTES] == 0
+    # The three generated tokens alone.
+    assert operator_table.totals[KV_FINAL_BYTES] == 3 * 2 * 3 * 6
+
+
 def test_the_number_of_full_heads_is_rounded_to_the_nearest() -> None:
     # Of two heads: two thirds are 1.33, three quarters 1.5, which goes to the even neighbour, as a quarter does.
     for share, full in ((Fraction(2, 3), 1), (Fraction(3, 4), 2), (Fraction(1, 4), 0)):
