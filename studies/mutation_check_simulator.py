@@ -81,17 +81,18 @@ def simulator_tests(root: Path = ROOT, compiled: bool = True) -> list[Path]:
 def nearness(file: str, test: Path, text: str) -> int:
     """Rank of a test file for faults in a file of the package.
 
-    0 by its name, 1 where it imports the faulty module, 2 in a folder of a name in the faulty file's path (tests of
-    core/serving are those of core and those of serving), 3 where it is general, and 4 in any other folder.
+    0 by its name or where it imports the faulty module, 1 by the name of a folder of that module, 2 in such a folder
+    (tests of core/serving are those of core and those of serving), 3 where it is general, 4 in any other folder.
     """
     path, folders = Path(file), set(test.parts[1:-1])
     if path.suffix == ".py":
         module = ".".join((PACKAGE.name, *path.with_suffix("").parts)).removesuffix(".__init__")
-        if test.stem.removeprefix("test_") in (path.stem, *path.parts[:-1]):
-            return 0
         parent, _, name = module.rpartition(".")
         imported = rf"\b{re.escape(module)}\b|from {re.escape(parent)} import .*\b{name}\b"
-        if re.search(imported, text):
+        name_of_test = test.stem.removeprefix("test_")
+        if name_of_test == path.stem or re.search(imported, text):
+            return 0
+        if name_of_test in path.parts[:-1]:
             return 1
     if folders & set(path.parts[:-1]):
         return 2
@@ -102,8 +103,8 @@ def nearest(mutant: Mutant, tests: Sequence[Path], root: Path = ROOT) -> tuple[l
     """The test files that name or import the faulty module, and the wider set; in each the shortest files first."""
     texts = {test: (root / test).read_text() for test in tests}
     ranks = {test: nearness(mutant.file, test, text) for test, text in texts.items()}
-    # Short files are mostly quick ones, also before a long one of the module's own name.
-    ordered = sorted(tests, key=lambda test: (max(1, ranks[test]), len(texts[test])))
+    # Short files are mostly quick ones.
+    ordered = sorted(tests, key=lambda test: (ranks[test], len(texts[test])))
     near = [str(test) for test in ordered if ranks[test] < 2]
     return near, [str(test) for test in ordered if ranks[test] in (2, 3)]
 
