@@ -24,6 +24,7 @@ PACKAGE = ROOT / "asymsim"
 CATALOGUE = Path(__file__).with_name("mutants")
 COPIES = ROOT / "out" / "mutation_copies"
 LIMIT_S = 600
+FIRST_FILES = 3
 COMPILED = "core"
 UNCOMPILED = {"NUMBA_DISABLE_JIT": "1"}
 LEFT_OUT = {
@@ -103,8 +104,8 @@ def nearest(mutant: Mutant, tests: Sequence[Path], root: Path = ROOT) -> tuple[l
     """The test files that name or import the faulty module, and the wider set; in each the shortest files first."""
     texts = {test: (root / test).read_text() for test in tests}
     ranks = {test: nearness(mutant.file, test, text) for test, text in texts.items()}
-    # Short files are mostly quick ones.
-    ordered = sorted(tests, key=lambda test: (ranks[test], len(texts[test])))
+    # Short files are mostly quick ones, but for those that take many random examples.
+    ordered = sorted(tests, key=lambda test: (ranks[test], "properties" in test.parts, len(texts[test])))
     near = [str(test) for test in ordered if ranks[test] < 2]
     return near, [str(test) for test in ordered if ranks[test] in (2, 3)]
 
@@ -112,11 +113,13 @@ def nearest(mutant: Mutant, tests: Sequence[Path], root: Path = ROOT) -> tuple[l
 def stages(mutant: Mutant, root: Path = ROOT) -> list[Stage]:
     """The nearest tests uncompiled; the wider set, compiled unless the fault is in the core."""
     near, wide = nearest(mutant, simulator_tests(root, compiled=False), root)
+    # Most faults are found by the first few files; importing the others takes as long as running these.
+    first = [Stage(near[:FIRST_FILES], UNCOMPILED), Stage(near[FIRST_FILES:], UNCOMPILED)]
     if area_of(mutant) == COMPILED:
-        return [Stage(near, UNCOMPILED), Stage(wide, UNCOMPILED)]
+        return [*first, Stage(wide, UNCOMPILED)]
     compiled_near, compiled_wide = nearest(mutant, simulator_tests(root), root)
     slow = [file for file in compiled_near if file not in near]
-    return [Stage(near, UNCOMPILED), Stage(slow), Stage(compiled_wide)]
+    return [*first, Stage(slow), Stage(compiled_wide)]
 
 
 def judged(mutants: Sequence[tuple[int, Mutant]], workers: int, out: Path) -> list[Verdict]:

@@ -73,10 +73,10 @@ def test_the_nearest_tests_come_first_and_none_twice(study: ModuleType, tmp_path
         "tests/serving/planning/test_plan.py",
         "tests/cli/test_mix.py",
     ]
-    uncompiled, slow, wide = study.stages(mutant, tmp_path)
+    uncompiled, more, slow, wide = study.stages(mutant, tmp_path)
     assert uncompiled == (["tests/serving/workload/test_mixes.py", "tests/cli/test_mix.py"], {"NUMBA_DISABLE_JIT": "1"})
     # The core is compiled only where these let a fault through, and never where it is the faulty one.
-    assert (slow, wide) == ((["tests/serving/planning/test_plan.py"], {}), (others, {}))
+    assert (more.files, slow, wide) == ([], (["tests/serving/planning/test_plan.py"], {}), (others, {}))
     faulty_core = study.stages(study.Mutant("core/operators/rows.py", "b", "old", "new"), tmp_path)
     assert all(stage.variables == {"NUMBA_DISABLE_JIT": "1"} for stage in faulty_core)
     assert others == ["tests/serving/test_other.py", "tests/properties/test_costs.py"]
