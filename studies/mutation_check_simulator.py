@@ -82,30 +82,35 @@ def simulator_tests(root: Path = ROOT, compiled: bool = True) -> list[Path]:
 def nearness(file: str, test: Path, text: str) -> int:
     """Rank of a test file for faults in a file of the package.
 
-    0 by its name or where it imports the faulty module, 1 by the name of a folder of that module, 2 in such a folder
-    (tests of core/serving are those of core and those of serving), 3 where it is general, 4 in any other folder.
+    0 by its name or where it imports the faulty module, 1 in a folder of that module's name (tests of core/serving are
+    those of core and those of serving), 2 by the name of such a folder, 3 where it is general, 4 in any other folder.
     """
     path, folders = Path(file), set(test.parts[1:-1])
     if path.suffix == ".py":
         module = ".".join((PACKAGE.name, *path.with_suffix("").parts)).removesuffix(".__init__")
         parent, _, name = module.rpartition(".")
         imported = rf"\b{re.escape(module)}\b|from {re.escape(parent)} import .*\b{name}\b"
-        name_of_test = test.stem.removeprefix("test_")
-        if name_of_test == path.stem or re.search(imported, text):
+        if test.stem.removeprefix("test_") == path.stem or re.search(imported, text):
             return 0
-        if name_of_test in path.parts[:-1]:
-            return 1
     if folders & set(path.parts[:-1]):
+        return 1
+    if test.stem.removeprefix("test_") in path.parts[:-1]:
         return 2
     return 3 if not folders or folders & set(GENERAL) else 4
 
 
 def nearest(mutant: Mutant, tests: Sequence[Path], root: Path = ROOT) -> tuple[list[str], list[str]]:
-    """The test files that name or import the faulty module, and the wider set; in each the shortest files first."""
+    """The test files that import the faulty module, are named after it or lie in its folder; and the wider set."""
     texts = {test: (root / test).read_text() for test in tests}
     ranks = {test: nearness(mutant.file, test, text) for test, text in texts.items()}
-    # Short files are mostly quick ones, but for those that take many random examples.
-    ordered = sorted(tests, key=lambda test: (ranks[test], "properties" in test.parts, len(texts[test])))
+    # Tests name a method, a GPU or a model as its file is named. Short files are mostly quick ones, but for those that
+    # take many random examples.
+    name = re.compile(rf"\b{re.escape(Path(mutant.file).stem)}\b")
+
+    def order(test: Path) -> tuple[int, bool, bool, int]:
+        return ranks[test], "properties" in test.parts, not name.search(texts[test]), len(texts[test])
+
+    ordered = sorted(tests, key=order)
     near = [str(test) for test in ordered if ranks[test] < 2]
     return near, [str(test) for test in ordered if ranks[test] in (2, 3)]
 

@@ -52,7 +52,7 @@ def test_a_fault_that_no_longer_fits_stops_the_study(study: ModuleType, tmp_path
 
 def test_the_nearest_tests_come_first_and_none_twice(study: ModuleType, tmp_path: Path) -> None:
     texts = {
-        "serving/workload/test_mixes.py": "",
+        "serving/workload/test_mixes.py": "mixes",
         "serving/planning/test_plan.py": "from asymsim.serving.workload.mixes import Mix",
         "serving/test_other.py": "from asymsim.serving import metrics",
         "properties/test_costs.py": "import asymsim",
@@ -68,18 +68,25 @@ def test_the_nearest_tests_come_first_and_none_twice(study: ModuleType, tmp_path
     mutant = study.Mutant("serving/workload/mixes.py", "b", "old", "new")
     assert "tests/serving/planning/test_plan.py" not in map(str, study.simulator_tests(tmp_path, compiled=False))
     near, others = study.nearest(mutant, study.simulator_tests(tmp_path), tmp_path)
-    assert near == [
-        "tests/serving/workload/test_mixes.py",
-        "tests/serving/planning/test_plan.py",
-        "tests/cli/test_mix.py",
-    ]
+    assert others == ["tests/properties/test_costs.py"]
+    quick = ["tests/serving/workload/test_mixes.py", "tests/cli/test_mix.py", "tests/serving/test_other.py"]
+    assert near == [quick[0], "tests/serving/planning/test_plan.py", *quick[1:]]
     uncompiled, more, slow, wide = study.stages(mutant, tmp_path)
-    assert uncompiled == (["tests/serving/workload/test_mixes.py", "tests/cli/test_mix.py"], {"NUMBA_DISABLE_JIT": "1"})
+    assert uncompiled == (quick, {"NUMBA_DISABLE_JIT": "1"})
     # The core is compiled only where these let a fault through, and never where it is the faulty one.
     assert (more.files, slow, wide) == ([], (["tests/serving/planning/test_plan.py"], {}), (others, {}))
     faulty_core = study.stages(study.Mutant("core/operators/rows.py", "b", "old", "new"), tmp_path)
     assert all(stage.variables == {"NUMBA_DISABLE_JIT": "1"} for stage in faulty_core)
-    assert others == ["tests/serving/test_other.py", "tests/properties/test_costs.py"]
+
+
+def test_tests_that_name_the_faulty_file_come_before_others_of_its_folder(study: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "tests" / "methods").mkdir(parents=True)
+    for name, text in (("test_kv.py", ""), ("test_work.py", '"dart", "fastv"'), ("test_other.py", '"darts"')):
+        (tmp_path / "tests" / "methods" / name).write_text(text)
+    near, _ = study.nearest(
+        study.Mutant("methods/dart.py", "b", "old", "new"), study.simulator_tests(tmp_path), tmp_path
+    )
+    assert near == [f"tests/methods/{name}" for name in ("test_work.py", "test_kv.py", "test_other.py")]
 
 
 def test_every_folder_of_the_package_has_tests_of_its_name(study: ModuleType) -> None:
