@@ -40,7 +40,7 @@ def test_vectorised_estimates(benchmark: Any) -> None:
 
 @pytest.mark.benchmark(group="python")
 def test_scalar_estimate(benchmark: Any) -> None:
-    """One ``asymsim.estimate``, compiled and with its model known, its unpruned twin included."""
+    """One ``asymsim.estimate``, compiled and with its model known, its dense baseline included."""
     result = benchmark(asymsim.estimate, FASTV)
     print(f"\nscalar: {benchmark.stats.stats.median * 1e6:,.0f} us an estimate (median)")
     assert result.savings.prefill_flops > 0

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-STUDIES = Path(__file__).parents[2] / "studies"
+from oracles.study_modules import STUDIES, imported_studies
+
 FILES = {
     "prefill": ("prefill.py", "layout.py"),
     "decode": ("decode.py", "merge_states.py"),
@@ -25,18 +24,8 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def study() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(STUDIES))
-    spec = importlib.util.spec_from_file_location("mutation_check", STUDIES / "01_mutation_check.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by its name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(STUDIES))
-    for name in (spec.name, "mutation"):
-        sys.modules.pop(name, None)
+    with imported_studies([STUDIES / "01_mutation_check.py"], "mutation") as modules:
+        yield modules["mutation_check"]
 
 
 def test_every_fault_fits_the_sources_and_every_kernel_has_several(study: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""A slow twin of the fleet simulation: the same rules in plain lists, everything counted anew at every step."""
+"""Naive simulator of a fleet: the same rules in plain lists, everything counted anew at every step."""
 
 from __future__ import annotations
 
@@ -340,7 +340,7 @@ class PlainFleet:
 
 
 def named(log: Any) -> list[tuple[int, str, int, int, int, int]]:
-    """The compiled simulation's log as the twin writes it."""
+    """The compiled simulation's log as the naive simulator writes it."""
     names = ("ticks", "kind", "request", "replica", "value", "duration_ticks")
     rows = [tuple(int(each[name]) for name in names) for each in log]
     return [(ticks, EVENTS[kind], *rest) for ticks, kind, *rest in rows]

@@ -1,4 +1,4 @@
-"""The compiled fleet against its plain twin: the same events at the same ticks, whatever is asked of it."""
+"""The compiled simulator against the naive one: the same events at the same ticks, for any fleet and requests."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def both(
 
 @settings(max_examples=200)
 @given(index=st.integers(0, len(SETTINGS) - 1), requested=asked(), server=SERVERS, fleet=FLEETS, tokens=KV_TOKENS)
-def test_events_are_those_of_the_plain_twin(
+def test_events_are_those_of_the_naive_simulator(
     index: int, requested: Requests, server: EngineConfig, fleet: ClusterConfig, tokens: int
 ) -> None:
     state, found, expected = both(index, requested, with_cache(server, index, tokens), fleet)

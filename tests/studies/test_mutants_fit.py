@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,25 +9,16 @@ from types import ModuleType
 
 import pytest
 
+from oracles.study_modules import STUDIES, imported_studies
+
 ROOT = Path(__file__).parents[2]
-STUDIES = ROOT / "studies"
 AREAS = ("analysis", "calibration", "catalogue", "core", "estimator", "methods", "serving", "sweep", "validation")
 
 
 @pytest.fixture(scope="module")
 def study() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(STUDIES))
-    spec = importlib.util.spec_from_file_location("mutation_check_simulator", STUDIES / "mutation_check_simulator.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by its name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(STUDIES))
-    for name in (spec.name, "mutation"):
-        sys.modules.pop(name, None)
+    with imported_studies([STUDIES / "mutation_check_simulator.py"], "mutation") as modules:
+        yield modules["mutation_check_simulator"]
 
 
 def test_every_fault_fits_the_sources_and_every_area_has_several(study: ModuleType) -> None:

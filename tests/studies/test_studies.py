@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,28 +14,15 @@ import pytest
 from asymsim.catalogue.accuracy import Accuracy
 from asymsim.reporting.plots.style import png
 from asymsim.util.errors import InputError
+from oracles.study_modules import STUDIES, imported_studies
 
-STUDIES = Path(__file__).parents[2] / "studies"
 NUMBERED = sorted(path for path in STUDIES.glob("[0-9][0-9]_*.py") if path.name >= "04")
 
 
 @pytest.fixture(scope="module")
 def study() -> Iterator[dict[str, ModuleType]]:
-    """Studies by name, imported as they are when run: beside the module that they share."""
-    sys.path.insert(0, str(STUDIES))
-    modules = {}
-    for path in NUMBERED:
-        spec = importlib.util.spec_from_file_location(path.stem[3:], path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        modules[spec.name] = module
-    yield modules
-    sys.path.remove(str(STUDIES))
-    for name in [*modules, "output"]:
-        sys.modules.pop(name, None)
+    with imported_studies(NUMBERED, "output") as modules:
+        yield modules
 
 
 def drawn(module: ModuleType, rows: list[dict]) -> None:
